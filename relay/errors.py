@@ -1,0 +1,38 @@
+"""The exceptions of this package: one tree, so that an embedder can catch it by its root.
+
+A peer's bad input is *not* here: it is an expected value, answered in the protocol's
+own terms (`relay.protocol.messages`). What is here is either the operator's mistake or a fault
+of the surroundings (disk, network, another process).
+"""
+
+
+class RelayError(Exception):
+    """The root of every exception that this package raises on purpose."""
+
+
+class ConfigurationError(RelayError):
+    """A setting is wrong. The text says where, and what would be right."""
+
+
+class StoreError(RelayError):
+    """The store could not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot take or give events now (disk full, read-only, writer gone); it may later."""
+
+
+class StoreCorrupt(StoreError):
+    """The store holds something that this version cannot read: damage, or a newer schema."""
+
+
+class ListenError(RelayError):
+    """The listening socket could not be opened. The text names the address and the cause."""
+
+
+class ConnectionLost(RelayError):
+    """The peer is gone, or this connection was ended: nothing more can be sent or received."""
+
+
+class ShuttingDown(RelayError):
+    """The relay is draining and takes nothing new."""

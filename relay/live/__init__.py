@@ -1,0 +1,1 @@
+"""The followers of the log: which subscription wants which new event."""

@@ -1,0 +1,1 @@
+"""The outermost layer: command line, configuration, logs, signals and the composition root."""

@@ -1,0 +1,1 @@
+"""What this relay accepts: synchronous checks, (event or filter, peer, now) → verdict."""

@@ -1,0 +1,158 @@
+"""The event: its wire form, its id, its kind classes (NIP-01), and what its tags ask of a relay.
+
+Everything a relay does with an event starts from one decode: `decode_event` gives a typed, frozen
+`Event`, and `Record` pairs it with its canonical JSON, which is the only form that is stored and
+sent. Because the JSON is always written anew from the typed event, duplicate keys, unknown fields
+and odd white space of a publisher never reach a reader.
+
+The id hashes the compact JSON array `[0,pubkey,created_at,kind,tags,content]`. msgspec writes
+exactly what deployed clients write: the seven short escapes of NIP-01, `\\u00xx` for the other
+control characters (as JavaScript's `JSON.stringify`), everything else verbatim.
+"""
+
+import enum
+from hashlib import sha256
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+
+MAX_TIMESTAMP: Final = (1 << 34) - 1
+"""The largest `created_at` (seconds) that stores can order by: the year 2514."""
+
+KIND_METADATA: Final = 0
+KIND_CONTACTS: Final = 3
+KIND_DELETION: Final = 5
+KIND_REPOST: Final = 6
+KIND_GENERIC_REPOST: Final = 16
+KIND_AUTH: Final = 22242
+MAX_KIND: Final = 65535
+
+Tag = tuple[str, ...]
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """An event as NIP-01 defines it. The order of the fields is that of the canonical JSON.
+
+    Types and ranges are checked while decoding; whether the id and the signature are right is the
+    business of `relay.protocol.verify`.
+    """
+
+    id: Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
+    pubkey: Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
+    created_at: Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP)]
+    kind: Annotated[int, msgspec.Meta(ge=0, le=MAX_KIND)]
+    tags: tuple[Annotated[tuple[str, ...], msgspec.Meta(min_length=1)], ...]
+    content: str
+    sig: Annotated[str, msgspec.Meta(min_length=128, max_length=128)]
+
+
+class Record(NamedTuple):
+    """An event together with its canonical JSON, the form that is stored and sent."""
+
+    event: Event
+    raw: bytes
+
+
+class KindClass(enum.Enum):
+    """How a relay keeps events of a kind (NIP-01, "Kinds")."""
+
+    REGULAR = "regular"
+    REPLACEABLE = "replaceable"
+    EPHEMERAL = "ephemeral"
+    ADDRESSABLE = "addressable"
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Event)
+
+
+def kind_class(kind: int) -> KindClass:
+    """Return how events of `kind` are kept."""
+    if 10000 <= kind < 20000 or kind in (KIND_METADATA, KIND_CONTACTS):
+        return KindClass.REPLACEABLE
+    if 20000 <= kind < 30000:
+        return KindClass.EPHEMERAL
+    if 30000 <= kind < 40000:
+        return KindClass.ADDRESSABLE
+    return KindClass.REGULAR
+
+
+def is_ephemeral(kind: int) -> bool:
+    """Tell whether events of `kind` are delivered but never stored."""
+    return 20000 <= kind < 30000
+
+
+def decode_event(raw: bytes | str) -> Event:
+    """Decode one event's JSON.
+
+    Raises `msgspec.MsgspecError` for anything that is not an event, `UnicodeDecodeError` for
+    invalid UTF-8 and `RecursionError` for nesting without end.
+    """
+    return _decoder.decode(raw)
+
+
+def canonical_json(event: Event) -> bytes:
+    """Return the event's JSON as it is stored and sent: compact UTF-8, fields in NIP-01's order."""
+    return _encoder.encode(event)
+
+
+def record(event: Event) -> Record:
+    """Pair `event` with its canonical JSON."""
+    return Record(event, _encoder.encode(event))
+
+
+def id_bytes(event: Event) -> bytes:
+    """Return the bytes whose SHA-256 is the event's id (NIP-01, "Events and signatures")."""
+    return _encoder.encode(
+        (0, event.pubkey, event.created_at, event.kind, event.tags, event.content)
+    )
+
+
+def computed_id(event: Event) -> str:
+    """Return the id that the event's other fields determine, as lowercase hex."""
+    return sha256(id_bytes(event)).hexdigest()
+
+
+def first_value(event: Event, name: str) -> str | None:
+    """Return the first value of the first tag called `name`; `None` where there is none."""
+    for tag in event.tags:
+        if tag[0] == name and len(tag) > 1:
+            return tag[1]
+    return None
+
+
+def identifier(event: Event) -> str:
+    """Return the `d` value of an addressable event; a missing one is the empty string."""
+    for tag in event.tags:
+        if tag[0] == "d":
+            return tag[1] if len(tag) > 1 else ""
+    return ""
+
+
+def expiration(event: Event) -> int | None:
+    """Return when the event expires, in Unix seconds (NIP-40).
+
+    `None` where no tag says so; a value that is no number in range is ignored, as if absent.
+    """
+    value = first_value(event, "expiration")
+    if value is None or not value.isascii() or not value.isdigit() or len(value) > 20:
+        return None
+    return min(int(value), MAX_TIMESTAMP)
+
+
+def is_protected(event: Event) -> bool:
+    """Tell whether only its author may publish this event (NIP-70: a `["-"]` tag)."""
+    return ("-",) in event.tags
+
+
+def is_indexed_tag(tag: Tag) -> bool:
+    """Tell whether `#x` filters see this tag: one ASCII letter for a name, and a value."""
+    return len(tag) > 1 and len(tag[0]) == 1 and tag[0].isascii() and tag[0].isalpha()
+
+
+def tag_keys(event: Event) -> frozenset[str]:
+    """Return letter + value of every indexed tag: what `#x` filters are matched against.
+
+    Only a tag's first value counts (NIP-01, "Tags").
+    """
+    return frozenset([tag[0] + tag[1] for tag in event.tags if is_indexed_tag(tag)])

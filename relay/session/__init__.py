@@ -1,0 +1,1 @@
+"""The only concurrency: connections, subscriptions, ingest and the server, as Trio scopes."""

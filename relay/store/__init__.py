@@ -1,0 +1,1 @@
+"""Where events are kept: one protocol (`api`), one conformance suite, several stores."""

@@ -1,0 +1,178 @@
+"""What every store offers: a writer that commits batches, and readers that answer filters.
+
+A store is an append-only *log* of accepted events, seen through indexes. Each accepted event gets
+a `seq`, a positive integer that grows in commit order and is never reused. A subscription is a
+position in that log: a `Query` answers with what was stored up to `Query.position`, and
+`EventReader.tail` with everything after a position. Together they deliver every matching event
+exactly once, because both speak of the same numbers.
+
+Stores are synchronous and know no tasks. A query is answered in *pages*, each under a budget, so
+that the caller decides when to pause. No snapshot is held between two pages: a page therefore
+shows only events with `seq` ≤ `Query.position`; what was replaced, deleted or expired meanwhile is
+left out.
+
+Semantics that belong to the store, applied atomically within the commit, in batch order:
+
+* NIP-01: of replaceable and addressable events only the newest stays (ties: lowest id).
+  Ephemeral events are never given to a store (`ValueError`).
+* NIP-09: a kind 5 event removes its author's events named by `e` tags (never kind 5 themselves)
+  and by `a` tags (every version with `created_at` ≤ the request's, for replaceable kinds too);
+  what was removed, or was named before it arrived, is refused later. The requests are kept.
+* NIP-40: an event that is expired at `now` is refused; a stored one is not shown once `now` has
+  reached its expiration (`expiration <= now`), and `sweep` removes it.
+"""
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+from relay.protocol.event import Record
+from relay.protocol.filters import Filter
+
+
+class Outcome(enum.IntEnum):
+    """What became of one event of a batch."""
+
+    STORED = 0
+    """New, and durable. Its `seq` is positive."""
+    DUPLICATE = 1
+    """The same id is stored already."""
+    SUPERSEDED = 2
+    """A newer version of this replaceable or addressable event is stored."""
+    DELETED = 3
+    """Its author has asked for its deletion (NIP-09)."""
+    EXPIRED = 4
+    """Its expiration has passed (NIP-40)."""
+
+
+class Committed(NamedTuple):
+    """The outcome for one event; `seq` is 0 unless it was stored."""
+
+    outcome: Outcome
+    seq: int
+
+
+class LogEntry(NamedTuple):
+    """One accepted event at its place in the log. Ephemeral events, never stored, have seq 0."""
+
+    seq: int
+    record: Record
+
+
+class Tail(NamedTuple):
+    """A stretch of the log.
+
+    `position` is the last seq that was looked at, which may be beyond the last entry, since
+    events that were replaced, deleted or have expired are no longer shown.
+    """
+
+    entries: list[LogEntry]
+    position: int
+
+
+class Page(NamedTuple):
+    """A part of a query's answer: events' canonical JSON, in order.
+
+    An unfinished page may be empty: the budget ran out before the next event was found.
+    """
+
+    rows: list[bytes]
+    finished: bool
+
+
+Budget = Callable[[], bool]
+"""Asked between bounded steps of work; true means: stop here and return what there is."""
+
+
+class Query(Protocol):
+    """A stored query under way. Each call reads from a fresh, short snapshot."""
+
+    @property
+    def position(self) -> int:
+        """The log's head when the query began: every event with `seq` ≤ it was considered."""
+        ...
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether every stored match was given; `None` while unfinished or when not known.
+
+        `False` means that a limit left matching events out, or (NIP-67) that they may exist.
+        """
+        ...
+
+    def page(self, max_events: int, max_bytes: int, budget: Budget) -> Page:
+        """Return the next events: newest first, ties by lowest id, across all filters, each once.
+
+        At most `max_events`; `max_bytes` may be exceeded by one event. At least one step of work
+        is done at each call, however small the budget.
+
+        Raises `StoreUnavailable`.
+        """
+        ...
+
+
+class Counting(Protocol):
+    """A count under way."""
+
+    @property
+    def total(self) -> int:
+        """Events counted up to now; the answer once `step` has returned true."""
+        ...
+
+    def step(self, budget: Budget) -> bool:
+        """Count on until done (true) or until the budget ends (false)."""
+        ...
+
+
+class EventReader(Protocol):
+    """A reader. One belongs to one thread; any number may read beside one writer."""
+
+    def head(self) -> int:
+        """Return the seq of the last committed event; 0 for an empty store."""
+        ...
+
+    def query(self, filters: Sequence[Filter], default_limit: int, now: int) -> Query:
+        """Begin to answer `filters`, OR-ed, each with its own `limit` (or `default_limit`).
+
+        `now` is Unix seconds: what has expired by then is not shown. The result is the union of
+        the filters' results, in NIP-01's order over the whole union.
+        """
+        ...
+
+    def count(self, filters: Sequence[Filter], now: int) -> Counting:
+        """Begin to count the events that match any of `filters`, each once; limits do not count."""
+        ...
+
+    def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
+        """Return the log after `after`, in log order; at most so many events and (about) bytes."""
+        ...
+
+    def close(self) -> None:
+        """Release what the reader holds. Idempotent."""
+        ...
+
+
+class EventWriter(Protocol):
+    """The one writer of a store."""
+
+    def commit(self, records: Sequence[Record], now: int) -> list[Committed]:
+        """Take a batch in one durable transaction; say for each event, in order, what became of it.
+
+        When this returns, every STORED event survives a crash of the process and of the machine.
+        A failure takes none of the batch. The records' ids and signatures have been verified.
+
+        Raises `StoreUnavailable` when the store cannot be written now.
+        """
+        ...
+
+    def sweep(self, now: int, max_events: int) -> int:
+        """Remove up to `max_events` expired events; return how many were removed."""
+        ...
+
+    def maintain(self) -> None:
+        """Do the housekeeping that must not run inside a commit. Called when idle."""
+        ...
+
+    def close(self) -> None:
+        """Release what the writer holds. Idempotent."""
+        ...

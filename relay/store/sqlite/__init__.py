@@ -1,0 +1,1 @@
+"""The default store: SQLite through APSW, one writing process, many readers."""
