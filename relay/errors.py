@@ -36,3 +36,21 @@ class ConnectionLost(RelayError):
 
 class ShuttingDown(RelayError):
     """The relay is draining and takes nothing new."""
+
+
+class PeerClosed(ConnectionLost):
+    """The peer ended the WebSocket in good order, with a Close frame."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"closed by the peer: {code} {reason}".rstrip())
+        self.code = code
+        self.reason = reason
+
+
+class ProtocolViolation(ConnectionLost):
+    """The peer broke the WebSocket protocol, and was sent a Close frame that says how."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"closed for a violation: {code} {reason}")
+        self.code = code
+        self.reason = reason
