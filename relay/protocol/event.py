@@ -1,4 +1,4 @@
-"""The event: its wire form, its id, its kind classes (NIP-01), and what its tags ask of a relay.
+r"""The event: its wire form, its id, its kind classes (NIP-01), and what its tags ask of a relay.
 
 Everything a relay does with an event starts from one decode: `decode_event` gives a typed, frozen
 `Event`, and `Record` pairs it with its canonical JSON, which is the only form that is stored and

@@ -1,0 +1,233 @@
+"""The messages of the protocol: what a peer may say, and what the relay answers.
+
+`parse_message` turns any bytes into a typed message or into a `Refusal`, which carries the answer
+that the protocol prescribes for it. It has no third ending: no input of any shape raises.
+
+An `EVENT` is recognised by its first bytes and decoded straight into an `Event` by one typed
+msgspec decoder (0.7 µs for a short note). Whatever that decoder refuses, and every other verb, is
+decoded as plain JSON and looked at step by step, so that the answer can name what is wrong.
+
+Which answer a bad message gets (NIP-01, -42, -45, -77):
+
+    EVENT, AUTH   OK false, where an id can be found to answer to; otherwise NOTICE
+    REQ, COUNT    CLOSED, where the subscription id is a string; otherwise NOTICE
+    NEG-OPEN/-MSG NEG-ERR
+    anything else NOTICE
+"""
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from relay.protocol.event import Event
+from relay.protocol.filters import Filter, InvalidFilter, parse_filter
+from relay.protocol.limits import Limits
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder().decode
+_decode_event: Final = msgspec.json.Decoder(tuple[Literal["EVENT"], Event]).decode
+
+_LONGEST_ECHO: Final = 1024
+"""An id longer than this many characters is not sent back; the answer is a NOTICE."""
+
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for hostile JSON: malformed, not UTF-8, nested without end."""
+
+
+class Message(msgspec.Struct, frozen=True, gc=False):
+    """The root of everything that a peer can have meant."""
+
+
+class EventMessage(Message, frozen=True, gc=False):
+    """`["EVENT", <event>]`: publish. The event's id and signature are not verified yet."""
+
+    event: Event
+
+
+class RequestMessage(Message, frozen=True, gc=False):
+    """`["REQ", <id>, <filter>, …]`: send what is stored, then what comes."""
+
+    subscription_id: str
+    filters: tuple[Filter, ...]
+
+
+class CloseMessage(Message, frozen=True, gc=False):
+    """`["CLOSE", <id>]`: end a subscription."""
+
+    subscription_id: str
+
+
+class CountMessage(Message, frozen=True, gc=False):
+    """`["COUNT", <id>, <filter>, …]`: how many events match (NIP-45)."""
+
+    query_id: str
+    filters: tuple[Filter, ...]
+
+
+class AuthMessage(Message, frozen=True, gc=False):
+    """`["AUTH", <event>]`: prove to be someone (NIP-42). Nothing is verified yet."""
+
+    event: Event
+
+
+class Refusal(Message, frozen=True, gc=False):
+    """Not a message that can be acted on; `answer` is what to send instead."""
+
+    answer: bytes
+
+
+def parse_message(text: bytes, limits: Limits) -> Message:
+    """Understand one message of a peer. Never raises, whatever `text` holds."""
+    if text.startswith(b'["EVENT",'):
+        try:
+            return EventMessage(_decode_event(text)[1])
+        except UNDECODABLE:
+            pass  # find out below what to answer
+    try:
+        value = _decode(text)
+    except UNDECODABLE as error:
+        return Refusal(notice(f"invalid: the message is not JSON: {_cause(error)}"))
+    if not isinstance(value, list) or not value:
+        return Refusal(notice("invalid: a message must be a JSON array that begins with a verb"))
+    verb = value[0]
+    if verb == "EVENT":
+        return _event_message(verb, value)
+    if verb == "REQ" or verb == "COUNT":
+        return _filter_message(verb, value, limits)
+    if verb == "CLOSE":
+        return _close_message(value, limits)
+    if verb == "AUTH":
+        return _event_message(verb, value)
+    if isinstance(verb, str) and verb.startswith("NEG-"):
+        return _negentropy_refusal(value)
+    if isinstance(verb, str):
+        return Refusal(notice(f"unsupported: unknown message {_shown(verb)}"))
+    return Refusal(notice("invalid: a message must begin with a verb such as EVENT or REQ"))
+
+
+def _event_message(verb: str, value: list[object]) -> Message:
+    if len(value) != 2:
+        return Refusal(notice(f"invalid: {verb} takes exactly one event"))
+    try:
+        event = msgspec.convert(value[1], Event)
+    except msgspec.ValidationError as error:
+        reason = f"invalid: {_field_error(error)}"
+        event_id = value[1].get("id") if isinstance(value[1], dict) else None
+        if isinstance(event_id, str) and len(event_id) <= _LONGEST_ECHO:
+            return Refusal(ok(event_id, accepted=False, reason=reason))
+        return Refusal(notice(reason))
+    return AuthMessage(event) if verb == "AUTH" else EventMessage(event)
+
+
+def _filter_message(verb: str, value: list[object], limits: Limits) -> Message:
+    if len(value) < 2 or not isinstance(value[1], str):
+        return Refusal(notice(f"invalid: {verb} needs a subscription id, a string"))
+    subscription_id = value[1]
+    problem = _subscription_id_problem(subscription_id, limits)
+    if problem:
+        return Refusal(_closed_or_notice(subscription_id, problem))
+    elements: Sequence[object] = value[2:]
+    if len(elements) == 1 and isinstance(elements[0], list):
+        elements = elements[0]  # the wrapped form: ["REQ", id, [filter, filter]]
+    if not elements:
+        reason = f"invalid: {verb} needs at least one filter"
+        return Refusal(closed(subscription_id, reason))
+    if len(elements) > limits.max_filters:
+        reason = f"invalid: {len(elements)} filters, at most {limits.max_filters} are allowed"
+        return Refusal(closed(subscription_id, reason))
+    try:
+        # equal filters need to be answered only once
+        filters = tuple(dict.fromkeys([parse_filter(element, limits) for element in elements]))
+    except InvalidFilter as error:
+        return Refusal(closed(subscription_id, str(error)))
+    if verb == "COUNT":
+        return CountMessage(subscription_id, filters)
+    return RequestMessage(subscription_id, filters)
+
+
+def _close_message(value: list[object], limits: Limits) -> Message:
+    if len(value) != 2 or not isinstance(value[1], str):
+        return Refusal(notice("invalid: CLOSE takes exactly one subscription id, a string"))
+    problem = _subscription_id_problem(value[1], limits)
+    return Refusal(notice(problem)) if problem else CloseMessage(value[1])
+
+
+def _negentropy_refusal(value: list[object]) -> Refusal:
+    reason = "unsupported: this relay does not speak negentropy"
+    subscription_id = value[1] if len(value) > 1 else None
+    if isinstance(subscription_id, str) and len(subscription_id) <= _LONGEST_ECHO:
+        return Refusal(_encode(["NEG-ERR", subscription_id, reason]))
+    return Refusal(notice(reason))
+
+
+def _subscription_id_problem(subscription_id: str, limits: Limits) -> str | None:
+    if 1 <= len(subscription_id) <= limits.max_subid_length:
+        return None
+    return f"invalid: a subscription id has 1 to {limits.max_subid_length} characters"
+
+
+def _closed_or_notice(subscription_id: str, reason: str) -> bytes:
+    if len(subscription_id) <= _LONGEST_ECHO:
+        return closed(subscription_id, reason)
+    return notice(reason)
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    return str(error)
+
+
+def _field_error(error: msgspec.ValidationError) -> str:
+    """Turn "Expected `int`, got `float` - at `$.kind`" into "event.kind: expected `int`, …"."""
+    what, _, where = str(error).partition(" - at `$")
+    return f"event{where.rstrip('`')}: {what[:1].lower()}{what[1:]}"
+
+
+def _shown(text: str) -> str:
+    return _encode(text if len(text) <= 32 else text[:32] + "…").decode()
+
+
+def event_prefix(subscription_id: str) -> bytes:
+    """Return what precedes an event's JSON in an `EVENT` message; `]` follows it."""
+    return b'["EVENT",' + _encode(subscription_id) + b","
+
+
+def ok(event_id: str, *, accepted: bool, reason: str = "") -> bytes:
+    """Return the `OK` for an event. A refusal's reason begins with a prefix such as `invalid:`."""
+    return _encode(["OK", event_id, accepted, reason])
+
+
+def ok_stored(event_id: str) -> bytes:
+    """Return the plain `OK true`. The id is one that was verified, so it needs no escaping."""
+    return b'["OK","%b",true,""]' % event_id.encode()
+
+
+def eose(subscription_id: str, *, complete: bool | None) -> bytes:
+    """Return `EOSE`; the hint (NIP-67) is given only when it is certain."""
+    if complete is None:
+        return _encode(["EOSE", subscription_id])
+    return _encode(["EOSE", subscription_id, ["finish" if complete else "more"]])
+
+
+def closed(subscription_id: str, reason: str) -> bytes:
+    """Return `CLOSED`: the subscription is refused or ended by the relay."""
+    return _encode(["CLOSED", subscription_id, reason])
+
+
+def notice(text: str) -> bytes:
+    """Return a `NOTICE` for a human to read."""
+    return _encode(["NOTICE", text])
+
+
+def auth_challenge(challenge: str) -> bytes:
+    """Return `AUTH` with the connection's challenge (NIP-42)."""
+    return _encode(["AUTH", challenge])
+
+
+def count(query_id: str, total: int) -> bytes:
+    """Return the answer to a `COUNT` (NIP-45)."""
+    return _encode(["COUNT", query_id, {"count": total}])

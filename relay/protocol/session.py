@@ -1,0 +1,159 @@
+"""One peer's side of the conversation, as a state machine: message in → action out, no I/O.
+
+State: the connection's challenge, the pubkeys that have authenticated, the open subscription ids.
+
+    message   state                     action
+    EVENT     auth needed and missing   Reply (OK false auth-required)
+              otherwise                 Publish
+    REQ       auth needed and missing   Reply (CLOSED auth-required)
+              id open                   Subscribe, which replaces
+              limit reached             Reply (CLOSED)
+              otherwise                 Subscribe
+    CLOSE     id open                   Unsubscribe
+              otherwise                 nothing (the relay may have ended it meanwhile)
+    COUNT     auth needed and missing   Reply (CLOSED auth-required)
+              otherwise                 Count
+    AUTH      proof good                Reply (OK true), pubkey authenticated
+              otherwise                 Reply (OK false)
+    refusal   any                       Reply
+
+Whoever runs the machine does what the actions say, and reports with `ended` when it ends a
+subscription by itself.
+"""
+
+from collections.abc import Set as AbstractSet
+
+import msgspec
+
+from relay.protocol.auth import auth_problem
+from relay.protocol.event import Event
+from relay.protocol.filters import Filter
+from relay.protocol.limits import Limits
+from relay.protocol.messages import (
+    AuthMessage,
+    CloseMessage,
+    CountMessage,
+    EventMessage,
+    Refusal,
+    RequestMessage,
+    closed,
+    ok,
+    parse_message,
+)
+from relay.protocol.verify import SignatureVerifier
+
+AUTH_REQUIRED = "auth-required: this relay serves authenticated users only"
+
+
+class Action(msgspec.Struct, frozen=True, gc=False):
+    """The root of what a message can ask of the relay."""
+
+
+class Publish(Action, frozen=True, gc=False):
+    """Take this event: policy, verification, commit, OK."""
+
+    event: Event
+
+
+class Subscribe(Action, frozen=True, gc=False):
+    """Open a subscription; one that is open under this id ends first."""
+
+    subscription_id: str
+    filters: tuple[Filter, ...]
+
+
+class Unsubscribe(Action, frozen=True, gc=False):
+    """End the open subscription of this id."""
+
+    subscription_id: str
+
+
+class Count(Action, frozen=True, gc=False):
+    """Count the matching events and answer (NIP-45)."""
+
+    query_id: str
+    filters: tuple[Filter, ...]
+
+
+class Reply(Action, frozen=True, gc=False):
+    """Send this message."""
+
+    text: bytes
+
+
+class Peer:
+    """The state machine of one connection."""
+
+    __slots__ = ("_hosts", "_limits", "_verifier", "authenticated", "challenge", "subscriptions")
+
+    def __init__(
+        self,
+        limits: Limits,
+        verifier: SignatureVerifier,
+        *,
+        challenge: str,
+        hosts: AbstractSet[str],
+    ) -> None:
+        self._limits = limits
+        self._verifier = verifier
+        self._hosts = hosts
+        self.challenge = challenge
+        """What an AUTH of this connection must quote. Random, made by the caller."""
+        self.authenticated: set[str] = set()
+        """Pubkeys that have proven themselves here; all count (NIP-42)."""
+        self.subscriptions: set[str] = set()
+        """The ids of the open subscriptions."""
+
+    def receive(self, text: bytes, now: int) -> Action | None:
+        """Take one message; return what is to be done, or `None` for nothing.
+
+        `now` is in Unix seconds. Never raises, whatever `text` holds.
+        """
+        message = parse_message(text, self._limits)
+        if type(message) is EventMessage:
+            if self._must_authenticate():
+                return Reply(ok(message.event.id, accepted=False, reason=AUTH_REQUIRED))
+            return Publish(message.event)
+        if type(message) is RequestMessage:
+            return self._subscribe(message)
+        if type(message) is CloseMessage:
+            if message.subscription_id not in self.subscriptions:
+                return None
+            self.subscriptions.remove(message.subscription_id)
+            return Unsubscribe(message.subscription_id)
+        if type(message) is CountMessage:
+            if self._must_authenticate():
+                return Reply(closed(message.query_id, AUTH_REQUIRED))
+            return Count(message.query_id, message.filters)
+        if type(message) is AuthMessage:
+            return self._authenticate(message.event, now)
+        assert isinstance(message, Refusal)  # noqa: S101 - parse_message has no other outcome
+        return Reply(message.answer)
+
+    def ended(self, subscription_id: str) -> None:
+        """Note that the relay itself has ended a subscription (CLOSED was sent)."""
+        self.subscriptions.discard(subscription_id)
+
+    def _must_authenticate(self) -> bool:
+        return self._limits.auth_required and not self.authenticated
+
+    def _subscribe(self, message: RequestMessage) -> Action:
+        subscription_id = message.subscription_id
+        if self._must_authenticate():
+            return Reply(closed(subscription_id, AUTH_REQUIRED))
+        if subscription_id not in self.subscriptions:
+            if len(self.subscriptions) >= self._limits.max_subscriptions:
+                reason = (
+                    f"restricted: {self._limits.max_subscriptions} subscriptions are open on this"
+                    " connection; close one first"
+                )
+                return Reply(closed(subscription_id, reason))
+            self.subscriptions.add(subscription_id)
+        return Subscribe(subscription_id, message.filters)
+
+    def _authenticate(self, event: Event, now: int) -> Reply:
+        problem = auth_problem(event, self.challenge, self._hosts, now, self._verifier)
+        if problem is not None:
+            return Reply(ok(event.id, accepted=False, reason=problem))
+        self.authenticated.add(event.pubkey)
+        return Reply(ok(event.id, accepted=True))

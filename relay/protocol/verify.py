@@ -1,0 +1,74 @@
+"""Whether an event is what it claims to be: its id and its signature (NIP-01, BIP-340).
+
+The two steps are apart because a duplicate can be answered between them: once the id is known to
+be the hash of the content, an event that is stored under that id is the same event, whatever its
+signature, and the 30-40 µs of the signature check are saved.
+"""
+
+from hashlib import sha256
+from typing import Final
+
+from coincurve import PublicKeyXOnly
+
+from relay.protocol.event import Event, id_bytes
+
+BAD_ID: Final = "invalid: the id is not the hash of the event"
+BAD_PUBKEY: Final = "invalid: the pubkey is not a valid key in lowercase hex"
+BAD_SIGNATURE: Final = "invalid: the signature does not fit the event"
+
+
+def event_digest(event: Event) -> bytes | None:
+    """Return the SHA-256 of the event; `None` where it differs from the claimed id.
+
+    The comparison is with lowercase hex, so it also settles the form of `event.id`.
+    """
+    digest = sha256(id_bytes(event))
+    return digest.digest() if digest.hexdigest() == event.id else None
+
+
+class SignatureVerifier:
+    """Checks signatures, and keeps parsed public keys: parsing costs 4.5 µs, a look-up 0.05.
+
+    At most `capacity` keys are kept (about 0.4 kB each); the oldest makes room, so that a flood of
+    new keys costs them their place and nothing else.
+    """
+
+    def __init__(self, capacity: int = 16_384) -> None:
+        self._capacity = capacity
+        self._keys: dict[str, PublicKeyXOnly] = {}
+
+    def problem(self, event: Event, digest: bytes) -> str | None:
+        """Return why the signature is refused, prefix included; `None` when it is good.
+
+        `digest` is what `event_digest` returned for this event.
+        """
+        key = self._keys.get(event.pubkey) or self._parse(event.pubkey)
+        if key is None:
+            return BAD_PUBKEY
+        try:
+            signature = bytes.fromhex(event.sig)
+        except ValueError:
+            return BAD_SIGNATURE
+        # fromhex takes upper case and blanks too; only the canonical form may pass
+        if signature.hex() != event.sig or not key.verify(signature, digest):
+            return BAD_SIGNATURE
+        return None
+
+    def _parse(self, pubkey: str) -> PublicKeyXOnly | None:
+        try:
+            data = bytes.fromhex(pubkey)
+            if data.hex() != pubkey:
+                return None
+            key = PublicKeyXOnly(data)
+        except ValueError:
+            return None
+        if len(self._keys) >= self._capacity:
+            del self._keys[next(iter(self._keys))]
+        self._keys[pubkey] = key
+        return key
+
+
+def event_problem(event: Event, verifier: SignatureVerifier) -> str | None:
+    """Check id and signature at once: the reason of the refusal, or `None` for a true event."""
+    digest = event_digest(event)
+    return BAD_ID if digest is None else verifier.problem(event, digest)
