@@ -19,7 +19,7 @@ class StoreError(RelayError):
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot take or give events now (disk full, read-only, writer gone); it may later."""
+    """The store cannot take or give events now (disk full, writer gone); it may later."""
 
 
 class StoreCorrupt(StoreError):

@@ -6,7 +6,7 @@ sent. Because the JSON is always written anew from the typed event, duplicate ke
 and odd white space of a publisher never reach a reader.
 
 The id hashes the compact JSON array `[0,pubkey,created_at,kind,tags,content]`. msgspec writes
-exactly what deployed clients write: the seven short escapes of NIP-01, `\\u00xx` for the other
+exactly what deployed clients write: the seven short escapes of NIP-01, `\u00xx` for the other
 control characters (as JavaScript's `JSON.stringify`), everything else verbatim.
 """
 
