@@ -34,6 +34,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 START_DEADLINE: Final = 20.0
 STOP_DEADLINE: Final = 15.0
 ANSWER_DEADLINE: Final = 20.0
+CLOSE_DEADLINE: Final = 2.0
 
 
 def free_port() -> int:
@@ -346,4 +347,10 @@ class Client:
 async def client(url: str) -> AsyncIterator[Client]:
     """Connect to a relay for the length of a block."""
     async with open_websocket_url(url, max_message_size=1 << 24, message_queue_size=16) as opened:
-        yield Client(opened)
+        try:
+            yield Client(opened)
+        finally:
+            with trio.move_on_after(CLOSE_DEADLINE, shield=True):
+                await opened.aclose()
+            # trio-websocket forgets the socket of a peer that vanished
+            await trio.aclose_forcefully(opened._stream)
