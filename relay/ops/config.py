@@ -1,0 +1,113 @@
+"""The configuration: one frozen value, and the one definition of every setting.
+
+A setting is an attribute of `Config` or of one of its sections. Its name, type, bounds, default and
+documentation (the string below it) stand together and nowhere else: reading, checking and
+`docs/configuration.md` all work from them. How values get in from files, the environment and flags
+is the business of `relay.ops.settings`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+import platformdirs
+from msgspec import Meta
+
+from relay.protocol.information import RelayInformation
+from relay.protocol.limits import Limits
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "human", "json"]
+Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+Interval = Annotated[float, Meta(ge=0.1, le=86_400)]
+StoreName = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(memory:|sqlite:///.+|[^:]+)\Z",
+        extra_json_schema={"description": "a path, sqlite:///PATH or memory:"},
+    ),
+]
+
+_SQLITE_PREFIX: Final = "sqlite:///"
+_MEMORY: Final = "memory:"
+
+
+class Connections(msgspec.Struct, frozen=True, kw_only=True):
+    """How many connections there may be, and how long a silent or slow one is kept."""
+
+    max_connections: Annotated[int, Meta(ge=1)] = 10_000
+    """The most connections at one time."""
+    max_connections_per_address: Annotated[int, Meta(ge=1)] = 100
+    """The most connections at one time from one address. Connections from the machine itself
+    (loopback) are not counted, so that a proxy in front of the relay is not one peer."""
+    handshake_timeout: Interval = 10.0
+    """Seconds that a new connection has for its request and the WebSocket handshake."""
+    ping_interval: Interval = 30.0
+    """Seconds between two pings to a peer."""
+    pong_timeout: Interval = 60.0
+    """Seconds without any sign of life after which a connection is ended."""
+    write_timeout: Interval = 10.0
+    """Seconds that one write to a peer may take before the connection is ended."""
+    outbox_bytes: Annotated[int, Meta(ge=65_536)] = 1_048_576
+    """Bytes that may wait to be sent to one peer; what does not fit is read again from the store
+    when the peer has caught up."""
+
+
+class Logging(msgspec.Struct, frozen=True, kw_only=True):
+    """What is logged, to standard error."""
+
+    level: LogLevel = "info"
+    """The least important level that is logged."""
+    format: LogFormat = "auto"
+    """How a line looks: `human`, `json`, or `auto`: human on a terminal, JSON elsewhere."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that an operator can set."""
+
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    """The address or host name to listen on; `0.0.0.0` or `::` for all."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 7777
+    """The TCP port to listen on; 0 lets the system choose one."""
+    store: StoreName | None = None
+    """Where events are kept: a path, or `sqlite:///PATH` with a relative or absolute path (so an
+    absolute one has four slashes), or `memory:`, which forgets everything at the end. By default
+    `relay.sqlite3` in the folder `trio-relay` of the user's data folder. A relative path starts
+    where the relay is started, and `~` is the home folder."""
+    drain_timeout: Seconds = 5.0
+    """Seconds that a stop may take to answer and flush what is in flight."""
+    information: RelayInformation = RelayInformation()
+    """What the relay tells about itself (NIP-11)."""
+    limits: Limits = Limits()
+    """What one peer may ask of the relay. The same values are enforced and advertised (NIP-11)."""
+    connections: Connections = Connections()
+    """How many connections there may be, and how long a silent or slow one is kept."""
+    logging: Logging = Logging()
+    """What is logged, to standard error."""
+
+    @property
+    def store_path(self) -> Path | None:
+        """The absolute path of the store's file; `None` for a store in memory."""
+        if self.store is None:
+            folder = platformdirs.user_data_path("trio-relay", appauthor=False)
+            return folder / "relay.sqlite3"
+        if self.store == _MEMORY:
+            return None
+        return Path(self.store.removeprefix(_SQLITE_PREFIX)).expanduser().absolute()
+
+
+LIMIT_BOUNDS: Final[dict[str, Meta]] = {
+    "max_message_length": Meta(ge=1_024),
+    "max_subscriptions": Meta(ge=1),
+    "max_filters": Meta(ge=1),
+    "max_filter_values": Meta(ge=1),
+    "max_limit": Meta(ge=1),
+    "default_limit": Meta(ge=1),
+    "max_subid_length": Meta(ge=1),
+    "max_event_tags": Meta(ge=0),
+    "max_content_length": Meta(ge=0),
+    "created_at_lower_limit": Meta(ge=0),
+    "created_at_upper_limit": Meta(ge=0),
+    "min_pow_difficulty": Meta(ge=0, le=256),
+}
+"""The bounds of the numbers in `Limits`, which as a value of the protocol layer has none itself."""

@@ -1,0 +1,137 @@
+"""What is answered to plain HTTP requests on the relay's port: routes as a pure function.
+
+One URL serves everything (NIP-11): a WebSocket to those who ask for an upgrade, the information
+document to those who accept `application/nostr+json`, a page to browsers. Nothing else exists.
+"""
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Final
+
+from relay import __version__
+from relay.protocol.information import MEDIA_TYPE, SUPPORTED_NIPS, RelayInformation, document
+from relay.protocol.limits import Limits
+from relay.session.front_door import Request, Response
+
+RELAY_PATH: Final = "/"
+
+_CORS: Final = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Headers", "*"),
+    ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
+)
+_VARY: Final = ("Vary", "Accept")
+_NO_SNIFFING: Final = ("X-Content-Type-Options", "nosniff")
+_TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
+_NOTHING_ELSE: Final = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_METHODS: Final = "GET, HEAD, OPTIONS"
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+class Routes:
+    """The answers of one relay. Everything that no request can change is made once."""
+
+    def __init__(self, information: RelayInformation, limits: Limits) -> None:
+        self._document = document(information, limits, version=__version__)
+        self._page = _Page(information)
+
+    def answer(self, request: Request) -> Response | None:
+        """Return the response; `None` when the request is to become a WebSocket."""
+        if request.path != RELAY_PATH:
+            return Response(404, (_TEXT, _NO_SNIFFING), b"There is nothing here. Try /\n")
+        if request.method == "OPTIONS":
+            return Response(204, _CORS, b"")
+        if request.method not in {"GET", "HEAD"}:
+            return Response(
+                405,
+                (("Allow", _METHODS), _TEXT, _NO_SNIFFING),
+                f"Only {_METHODS} are understood here.\n".encode(),
+            )
+        if request.wants_upgrade:
+            return None
+        if accepts(request.header("accept") or "", MEDIA_TYPE):
+            return Response(
+                200, (("Content-Type", MEDIA_TYPE), *_CORS, _VARY, _NO_SNIFFING), self._document
+            )
+        return self._page.response(
+            host=request.header("host"),
+            secure=(request.header("x-forwarded-proto") or "").strip().lower() == "https",
+        )
+
+
+def accepts(header: str, media_type: str) -> bool:
+    """Return whether an `Accept` header names `media_type` with a weight above 0.
+
+    Other types' weights play no part, and wildcards do not count: who names this type wants it,
+    and browsers, which never do, get the page.
+    """
+    for entry in _QUOTED.sub("", header).lower().split(","):
+        name, *parameters = (part.strip() for part in entry.split(";"))
+        if name == media_type and not any(map(_is_zero_weight, parameters)):
+            return True
+    return False
+
+
+def _is_zero_weight(parameter: str) -> bool:
+    name, _, value = parameter.partition("=")
+    return name.strip() == "q" and re.fullmatch(r"0(\.0*)?", value.strip()) is not None
+
+
+class _Page:
+    """The page for humans, complete but for the address under which it was asked for."""
+
+    def __init__(self, information: RelayInformation) -> None:
+        folder = files("relay") / "web"
+        style = (folder / "style.css").read_text(encoding="utf-8")
+        digest = b64encode(sha256(style.encode()).digest()).decode("ascii")
+        name = information.name or "A Nostr relay"
+        paragraphs = (information.description or "").split("\n\n")
+        self._template = Template((folder / "index.html").read_text(encoding="utf-8"))
+        self._values = {
+            "style": style,
+            "name": escape(name),
+            "description": "".join(f"<p>{escape(text)}</p>" for text in paragraphs if text),
+            "nips": "".join(f"<li>NIP-{number:02}</li>" for number in SUPPORTED_NIPS),
+            "links": _links(information),
+            "version": escape(__version__),
+        }
+        self._headers = (
+            ("Content-Type", "text/html; charset=utf-8"),
+            # The page's own style is all it may use: no script, no picture, no frame, no form.
+            (
+                "Content-Security-Policy",
+                f"default-src 'none'; style-src 'sha256-{digest}'; {_NOTHING_ELSE}",
+            ),
+            ("Referrer-Policy", "no-referrer"),
+            # The page repeats the address it was asked for: it is for the one who asked.
+            ("Cache-Control", "no-store"),
+            _VARY,
+            _NO_SNIFFING,
+        )
+
+    def response(self, host: str | None, *, secure: bool) -> Response:
+        """Return the page for one request. `secure` says that a proxy in front speaks TLS."""
+        url = f"{'wss' if secure else 'ws'}://{host or 'localhost'}{RELAY_PATH}"
+        page = self._template.substitute(self._values, url=escape(url.removesuffix("/")))
+        return Response(200, self._headers, page.encode())
+
+
+def _links(information: RelayInformation) -> str:
+    links: list[str] = []
+    if information.contact is not None:
+        links.append(f"<li>Contact: {escape(information.contact)}</li>")
+    if information.pubkey is not None:
+        links.append(f"<li>Operator: <code>{information.pubkey}</code></li>")
+    if information.terms_of_service is not None:
+        address = escape(information.terms_of_service)
+        links.append(f'<li><a href="{address}">Terms of service</a></li>')
+    if information.payments_url is not None:
+        links.append(f'<li><a href="{escape(information.payments_url)}">Payments</a></li>')
+    if not links:
+        return ""
+    return f"<h2>Who runs it</h2><ul>{''.join(links)}</ul>"

@@ -1,0 +1,137 @@
+"""NIP-11: what the relay tells about itself, and that it tells what it enforces."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from relay.protocol.information import (
+    SOFTWARE,
+    Fee,
+    Fees,
+    RelayInformation,
+    document,
+)
+from relay.protocol.limits import Limits
+
+KEY = "ab" * 32
+
+
+def told(
+    information: RelayInformation | None = None, limits: Limits | None = None, **more: Any
+) -> dict[str, Any]:
+    text = document(information or RelayInformation(), limits or Limits(), version="1.2", **more)
+    decoded = json.loads(text)
+    assert isinstance(decoded, dict)
+    return decoded
+
+
+def test_without_any_setting_absent_values_are_omitted() -> None:
+    assert told().keys() == {
+        "name",
+        "description",
+        "supported_nips",
+        "software",
+        "version",
+        "limitation",
+    }
+
+
+def test_every_field_of_the_text_can_be_told() -> None:
+    everything = RelayInformation(
+        name="näme",
+        description="first\n\nsecond",
+        banner="https://example.com/banner.png",
+        icon="https://example.com/icon.png",
+        pubkey=KEY,
+        self_=KEY[::-1],
+        contact="mailto:operator@example.com",
+        terms_of_service="https://example.com/terms",
+        payments_url="https://example.com/pay",
+        fees=Fees(
+            admission=(Fee(amount=1_000_000, unit="msats"),),
+            subscription=(Fee(amount=5_000_000, unit="msats", period=2_592_000),),
+            publication=(Fee(amount=100, unit="msats", kinds=(4,)),),
+        ),
+    )
+    document = told(everything)
+    del document["limitation"]
+    assert document == {
+        "name": "näme",
+        "description": "first\n\nsecond",
+        "banner": "https://example.com/banner.png",
+        "icon": "https://example.com/icon.png",
+        "pubkey": KEY,
+        "self": KEY[::-1],
+        "contact": "mailto:operator@example.com",
+        "terms_of_service": "https://example.com/terms",
+        "payments_url": "https://example.com/pay",
+        "fees": {
+            "admission": [{"amount": 1_000_000, "unit": "msats"}],
+            "subscription": [{"amount": 5_000_000, "unit": "msats", "period": 2_592_000}],
+            "publication": [{"amount": 100, "unit": "msats", "kinds": [4]}],
+        },
+        "supported_nips": [1, 9, 11, 40, 42, 45, 67, 70],
+        "software": SOFTWARE,
+        "version": "1.2",
+    }
+
+
+def test_the_limitation_is_the_enforced_value() -> None:
+    limits = Limits(
+        max_message_length=11_111,
+        max_subscriptions=12,
+        max_filters=13,
+        max_limit=14,
+        max_subid_length=15,
+        max_event_tags=16,
+        max_content_length=17,
+        min_pow_difficulty=18,
+        auth_required=True,
+        created_at_lower_limit=19,
+        created_at_upper_limit=20,
+        default_limit=10,
+    )
+    assert told(limits=limits)["limitation"] == {
+        "max_message_length": 11_111,
+        "max_subscriptions": 12,
+        "max_filters": 13,
+        "max_limit": 14,
+        "max_subid_length": 15,
+        "max_event_tags": 16,
+        "max_content_length": 17,
+        "min_pow_difficulty": 18,
+        "auth_required": True,
+        "payment_required": False,
+        "restricted_writes": True,
+        "created_at_lower_limit": 19,
+        "created_at_upper_limit": 20,
+        "default_limit": 10,
+    }
+
+
+def test_what_is_unlimited_is_not_advertised() -> None:
+    limits = Limits(created_at_lower_limit=None, created_at_upper_limit=None)
+    assert (
+        not {"created_at_lower_limit", "created_at_upper_limit"}
+        & told(limits=limits)["limitation"].keys()
+    )
+
+
+def test_every_limit_but_the_internal_ones_is_advertised() -> None:
+    limits = {field.name for field in msgspec.structs.fields(Limits)} - {"max_filter_values"}
+    everything = Limits(created_at_lower_limit=1)
+    assert told(limits=everything)["limitation"].keys() >= limits
+
+
+@pytest.mark.parametrize(
+    ("difficulty", "policy", "restricted"),
+    [(0, False, False), (8, False, True), (0, True, True)],
+)
+def test_writes_are_restricted_by_work_or_by_a_policy(
+    *, difficulty: int, policy: bool, restricted: bool
+) -> None:
+    limits = Limits(min_pow_difficulty=difficulty)
+    told_limits = told(limits=limits, restricted_writes=policy)["limitation"]
+    assert told_limits["restricted_writes"] is restricted
