@@ -19,15 +19,11 @@ import h11
 import trio
 
 from relay.errors import ConnectionLost
-from relay.session.stream import RECEIVE_BYTES
+from relay.session.stream import RECEIVE_BYTES, linger
 
 MAX_HEAD_BYTES: Final = 16 * 1024
 HEAD_SECONDS: Final = 10.0
 RESPONSE_SECONDS: Final = 10.0
-
-# How long and how much a refused peer may go on sending before the connection is closed on it.
-_LINGER_SECONDS: Final = 2.0
-_LINGER_BYTES: Final = 256 * 1024
 
 # A DNS name has at most 253 characters; the rest is a port. Also keeps the cost of decoding
 # international names, quadratic in their length, away.
@@ -117,7 +113,7 @@ async def admit(
     request = await read_request(stream, seconds=head_seconds, max_head_bytes=max_head_bytes)
     if isinstance(request, Response):
         await respond(stream, None, request)
-        await _linger(stream)
+        await linger(stream)
         return None
     response = answer(request)
     if response is None:
@@ -126,7 +122,7 @@ async def admit(
         response = plain_response(HTTPStatus.NOT_FOUND)
     await respond(stream, request, response)
     if _has_body(request):
-        await _linger(stream)
+        await linger(stream)
     return None
 
 
@@ -288,23 +284,3 @@ async def _send(stream: trio.abc.Stream, data: bytes) -> None:
         await stream.send_all(data)
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         raise ConnectionLost("lost while answering a request") from error
-
-
-async def _linger(stream: trio.abc.Stream) -> None:
-    """Read and discard what the peer is still sending, for a while.
-
-    Closing a socket that has unread bytes sends a reset, which makes the peer's kernel throw the
-    response away that it may not have read yet.
-    """
-    remaining = _LINGER_BYTES
-    with trio.move_on_after(_LINGER_SECONDS):
-        try:
-            if isinstance(stream, trio.abc.HalfCloseableStream):
-                await stream.send_eof()
-            while remaining > 0:
-                data = await stream.receive_some(_LINGER_BYTES)
-                if not data:
-                    return
-                remaining -= len(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return

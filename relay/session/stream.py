@@ -29,6 +29,10 @@ RECEIVE_BYTES: Final = 64 * 1024
 # up for at most 8 receives of 64 KiB.
 IMMEDIATE_BUDGET: Final = 8
 
+# How long and how much a peer may go on sending before the connection is closed on it.
+_LINGER_SECONDS: Final = 2.0
+_LINGER_BYTES: Final = 256 * 1024
+
 # The descriptor itself is wrong: closed on our side, not by the peer.
 _CLOSED_HERE: Final = frozenset({errno.EBADF, errno.ENOTSOCK})
 
@@ -226,6 +230,26 @@ class SocketStream(trio.abc.HalfCloseableStream):
         if self._immediate >= self._immediate_budget:
             self._immediate = 0
             await checkpoint()
+
+
+async def linger(stream: trio.abc.Stream) -> None:
+    """Say that nothing more comes, then read and discard what the peer is still sending.
+
+    For a while and up to an amount: closing a socket that has unread bytes sends a reset, which
+    makes the peer's kernel throw away the last words that it may not have read yet.
+    """
+    remaining = _LINGER_BYTES
+    with trio.move_on_after(_LINGER_SECONDS):
+        try:
+            if isinstance(stream, trio.abc.HalfCloseableStream):
+                await stream.send_eof()
+            while remaining > 0:
+                data = await stream.receive_some(_LINGER_BYTES)
+                if not data:
+                    return
+                remaining -= len(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
 
 
 def plain_address(name: object) -> tuple[str, int]:

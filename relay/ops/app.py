@@ -1,0 +1,142 @@
+"""The composition root: the only place that builds the relay's parts and puts them together."""
+
+import time
+from pathlib import Path
+
+import structlog
+import trio
+
+from relay.errors import RelayError, StoreUnavailable
+from relay.live.log import RecentLog
+from relay.ops.config import Config
+from relay.ops.http import Routes
+from relay.ops.logs import announce
+from relay.ops.signals import watch_signals
+from relay.policy.defaults import default_policy
+from relay.protocol.verify import SignatureVerifier
+from relay.session.accept import open_listeners
+from relay.session.committer import Committer, LocalCommitter, ProcessCommitter
+from relay.session.core import Capacity, Core, Journal, Timing
+from relay.session.server import Admission, Server
+from relay.store.api import EventReader
+from relay.store.locate import open_reader, parse_location
+from relay.store.memory import MemoryStore
+
+_BACKLOG = 4096
+
+
+def serve(config: Config) -> int:
+    """Serve as configured until a signal to stop; return the exit code.
+
+    Raises a `RelayError` when the relay cannot start.
+    """
+    try:
+        return trio.run(_serve, config)
+    except BaseExceptionGroup as group:
+        raise _sole_cause(group) from group
+
+
+async def _serve(config: Config) -> int:
+    journal = _journal()
+    listeners = open_listeners(config.host, config.port, _BACKLOG)
+    async with trio.open_nursery() as nursery:
+        try:
+            committer, reader = await _open_store(config, journal, nursery)
+        except BaseException:
+            for listener in listeners:
+                listener.close()
+            raise
+        try:
+            server = Server(
+                _core(config, reader, journal),
+                committer,
+                listeners,
+                Routes(config.information, config.limits).answer,
+                Admission(
+                    max_connections=config.connections.max_connections,
+                    max_connections_per_address=config.connections.max_connections_per_address,
+                ),
+            )
+            await nursery.start(
+                watch_signals, lambda _signal: server.stop(), lambda _signal: server.force()
+            )
+            announce(
+                [_websocket_url(listener.getsockname()) for listener in listeners],
+                "memory" if config.store_path is None else str(config.store_path),
+            )
+            drained = await server.run()
+        finally:
+            reader.close()
+        nursery.cancel_scope.cancel()
+    return 1 if drained.forced or drained.unanswered else 0
+
+
+async def _open_store(
+    config: Config, journal: Journal, nursery: trio.Nursery
+) -> tuple[Committer, EventReader]:
+    path = config.store_path
+    if path is None:
+        store = MemoryStore()
+        committer: Committer = LocalCommitter(store.writer())
+        await nursery.start(committer.run)
+        return committer, store.reader()
+    _make_folder(path.parent)
+    committer = ProcessCommitter(str(path), journal)
+    await nursery.start(committer.run)
+    return committer, open_reader(parse_location(str(path)))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot make the store's folder {folder}: {error}") from error
+
+
+def _core(config: Config, reader: EventReader, journal: Journal) -> Core:
+    connections = config.connections
+    return Core(
+        limits=config.limits,
+        policy=default_policy(config.limits),
+        verifier=SignatureVerifier(),
+        reader=reader,
+        log=RecentLog(reader.head()),
+        journal=journal,
+        wall_clock=time.time,
+        steady_clock=time.perf_counter,
+        timing=Timing(
+            ping_interval=connections.ping_interval,
+            pong_timeout=connections.pong_timeout,
+            write_timeout=connections.write_timeout,
+            handshake_timeout=connections.handshake_timeout,
+            drain_timeout=config.drain_timeout,
+        ),
+        capacity=Capacity(outbox_bytes=connections.outbox_bytes),
+    )
+
+
+def _journal() -> Journal:
+    log = structlog.get_logger()
+
+    def write(level: str, event: str, /, **fields: object) -> None:
+        getattr(log, level)(event, **fields)
+
+    return write
+
+
+def _websocket_url(name: tuple[object, ...]) -> str:
+    host, port = str(name[0]), name[1]
+    return f"ws://[{host}]:{port}" if ":" in host else f"ws://{host}:{port}"
+
+
+def _sole_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error of ours that ended everything; the group itself where there is none."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop()
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(error.exceptions)
+        else:
+            leaves.append(error)
+    return leaves[0] if len(leaves) == 1 and isinstance(leaves[0], RelayError) else group

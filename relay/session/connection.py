@@ -1,0 +1,302 @@
+"""One connection: its scope, its reader, and what it does with the peer's messages.
+
+    connection nursery
+    ├─ reader          this task: receives, asks the peer's state machine, does what it says
+    ├─ writer          the only one that sends (`writer`)
+    ├─ pinger          ends the connection when the peer has gone silent (`pinger`)
+    ├─ subscriptions   one task with a nursery of its own for each (`subscription`)
+    └─ counts          a few at once
+
+The reader never waits for a query, a verification or a commit. It pauses only when a bound is
+reached: answers that the peer does not read, its own events that have no answer yet, the relay's
+ingest queue. Then the kernel's buffers fill and TCP pushes back; no message is dropped (F4).
+
+However the connection ends (Close, FIN, RST, silence, a stalled socket, a drain, a fault), leaving
+the nursery ends every task in it (P1).
+"""
+
+import trio
+
+from relay.errors import ConnectionLost, PeerClosed, ProtocolViolation, StoreError
+from relay.protocol.auth import host_of
+from relay.protocol.event import Event
+from relay.protocol.messages import auth_challenge, closed, count, notice, ok
+from relay.protocol.session import Count, Peer, Publish, Reply, Subscribe, Unsubscribe
+from relay.session.core import Core
+from relay.session.frames import text_frame
+from relay.session.front_door import Request
+from relay.session.ingest import SHUTTING_DOWN, Ingest
+from relay.session.pinger import until_silent
+from relay.session.stream import SocketStream, linger
+from relay.session.subscription import Subscription
+from relay.session.transport import BINARY, Message, WebSocket
+from relay.session.writer import Writer
+
+_BINARY_REFUSED = text_frame(notice("invalid: binary messages are not understood; send text"))
+_MESSAGES_PER_CHECKPOINT = 32
+
+
+class Connection:
+    """One WebSocket. `run` is its whole life; it returns when everything about it has ended."""
+
+    def __init__(
+        self,
+        core: Core,
+        ingest: Ingest,
+        stream: SocketStream,
+        *,
+        address: str,
+        host: str,
+        challenge: str,
+    ) -> None:
+        self._core = core
+        self._ingest = ingest
+        self._stream = stream
+        self.address = address
+        """The peer's address, without the port."""
+        self.writer = Writer(
+            stream,
+            on_lost=self._lose,
+            capacity=core.capacity.outbox_chunks,
+            max_bytes=core.capacity.outbox_bytes,
+            write_timeout=core.timing.write_timeout,
+        )
+        self._socket = WebSocket(
+            stream,
+            max_message_length=core.limits.max_message_length,
+            send_control=self.writer.control,
+        )
+        name = host_of(host)
+        self._peer = Peer(
+            core.limits,
+            core.verifier,
+            challenge=challenge,
+            hosts=frozenset() if name is None else frozenset({name}),
+        )
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._flushed = trio.Event()
+        self._subscriptions: dict[str, Subscription] = {}
+        self._counting = trio.CapacityLimiter(core.capacity.counts)
+        self._unanswered = 0
+        self._room = trio.lowlevel.ParkingLot()
+        self._last_heard = trio.current_time()
+        self._closing = False
+        self._counts = 0
+        self._messages = 0
+        self._events = 0
+        self._reason = ""
+
+    @property
+    def authenticated(self) -> set[str]:
+        """The pubkeys that have authenticated on this connection (NIP-42)."""
+        return self._peer.authenticated
+
+    async def run(self, request: Request) -> None:
+        """Complete the handshake, serve the peer until either side ends it, and clean up.
+
+        Closing the stream is the caller's part. When cancelled, everything ends at once and no
+        Close is sent: see `begin_close`.
+        """
+        began = trio.current_time()
+        try:
+            with self._scope:
+                await self._accept(request)
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    nursery.start_soon(self._write)
+                    nursery.start_soon(self._watch)
+                    self._answer(auth_challenge(self._peer.challenge))
+                    self.writer.flush()
+                    await self._read(nursery)
+                    await self._part()
+                    nursery.cancel_scope.cancel()
+        finally:
+            for subscription in self._subscriptions.values():
+                subscription.close()
+            self._core.journal(
+                "info",
+                "connection closed",
+                address=self.address,
+                seconds=round(trio.current_time() - began, 3),
+                messages=self._messages,
+                events=self._events,
+                reason=self._reason or "ended by the relay",
+            )
+
+    def begin_close(self, code: int, reason: str) -> None:
+        """Start to end it in good order: flush, Close, the peer's Close. Synchronous.
+
+        `run` returns when the peer has answered, or `close_timeout` after the flush.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self._reason = self._reason or reason
+        for subscription in self._subscriptions.values():
+            subscription.close()
+        if self._nursery is None:
+            self._scope.cancel()  # still in the opening handshake
+            return
+        self.writer.finish(self._socket.close_frame(code, reason))
+        self._nursery.start_soon(self._expire)
+
+    def answered(self) -> None:
+        """Note that one more of this connection's events has been answered."""
+        self._unanswered -= 1
+        self._room.unpark_all()
+
+    async def _accept(self, request: Request) -> None:
+        with trio.move_on_after(self._core.timing.handshake_timeout) as patience:
+            await self._socket.accept(request.head)
+        if patience.cancelled_caught:
+            raise ConnectionLost("the opening handshake took too long")
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        core, ingest, writer = self._core, self._ingest, self.writer
+        counters = core.counters
+        try:
+            while True:
+                messages = await self._socket.receive()
+                self._last_heard = trio.current_time()
+                now = core.now()
+                for number, message in enumerate(messages, 1):
+                    self._receive(message, now, nursery)
+                    if (
+                        not writer.has_room
+                        or ingest.is_full
+                        or self._unanswered >= core.capacity.unanswered_events
+                    ):
+                        await self._wait_room()
+                    elif number % _MESSAGES_PER_CHECKPOINT == 0:
+                        await trio.lowlevel.checkpoint()
+                self._messages += len(messages)
+                counters.messages += len(messages)
+                writer.flush()
+        except ConnectionLost as error:
+            self._reason = self._reason or str(error)
+            if not isinstance(error, PeerClosed | ProtocolViolation):
+                # nobody is there to read what is left
+                self._scope.cancel()
+
+    def _receive(self, message: Message, now: int, nursery: trio.Nursery) -> None:
+        if message is BINARY:
+            self.writer.stage_answer(_BINARY_REFUSED)
+            return
+        assert isinstance(message, bytes)  # noqa: S101 - there is no third kind of message
+        action = self._peer.receive(message, now)
+        if type(action) is Publish:
+            self._publish(action.event, now)
+        elif type(action) is Reply:
+            self._answer(action.text)
+        elif type(action) is Subscribe:
+            self._subscribe(action, now, nursery)
+        elif type(action) is Unsubscribe:
+            self._subscriptions.pop(action.subscription_id).close()
+        elif type(action) is Count:
+            self._count(action, now, nursery)
+
+    def _publish(self, event: Event, now: int) -> None:
+        self._events += 1
+        if self._core.draining:
+            self._answer(ok(event.id, accepted=False, reason=SHUTTING_DOWN))
+            return
+        verdict = self._core.policy.judge_event(event, self, now)
+        if verdict is not None:
+            self._core.counters.events_refused += 1
+            self._answer(ok(event.id, accepted=False, reason=verdict.reason))
+            return
+        self._unanswered += 1
+        self._ingest.submit(event, self)
+
+    def _subscribe(self, action: Subscribe, now: int, nursery: trio.Nursery) -> None:
+        subscription_id = action.subscription_id
+        replaced = self._subscriptions.pop(subscription_id, None)
+        if replaced is not None:
+            # what it has staged leaves before anything of its successor; more does not come
+            replaced.close()
+        verdict = self._core.policy.judge_request(action.filters, self, now)
+        if verdict is not None or self._closing:
+            self._peer.ended(subscription_id)
+            reason = SHUTTING_DOWN if verdict is None else verdict.reason
+            self._answer(closed(subscription_id, reason))
+            return
+        subscription = Subscription(
+            self._core, self.writer, subscription_id, action.filters, self._ended
+        )
+        self._subscriptions[subscription_id] = subscription
+        nursery.start_soon(subscription.run)
+
+    def _ended(self, subscription: Subscription) -> None:
+        if self._subscriptions.get(subscription.subscription_id) is subscription:
+            del self._subscriptions[subscription.subscription_id]
+            self._peer.ended(subscription.subscription_id)
+
+    def _count(self, action: Count, now: int, nursery: trio.Nursery) -> None:
+        verdict = self._core.policy.judge_request(action.filters, self, now)
+        if verdict is not None:
+            self._answer(closed(action.query_id, verdict.reason))
+        elif self._counts >= self._core.limits.max_subscriptions:
+            reason = f"rate-limited: {self._counts} counts are under way on this connection"
+            self._answer(closed(action.query_id, reason))
+        else:
+            self._counts += 1
+            nursery.start_soon(self._count_and_answer, action, now)
+
+    async def _count_and_answer(self, action: Count, now: int) -> None:
+        core = self._core
+        try:
+            async with self._counting:
+                counting = core.reader.count(action.filters, now)
+                while not counting.step(core.page_budget()):
+                    await trio.lowlevel.checkpoint()
+            answer = count(action.query_id, counting.total)
+        except StoreError as error:
+            core.journal("error", "count failed", reason=str(error))
+            answer = closed(action.query_id, f"error: {error}")
+        finally:
+            self._counts -= 1
+        await self.writer.send(text_frame(answer))
+
+    def _answer(self, text: bytes) -> None:
+        self.writer.stage_answer(text_frame(text))
+
+    async def _wait_room(self) -> None:
+        self.writer.flush()
+        await self.writer.wait_room()
+        await self._ingest.wait_room()
+        while self._unanswered >= self._core.capacity.unanswered_events:
+            await self._room.park()
+        # while the reader paused it was us who did not listen
+        self._last_heard = trio.current_time()
+
+    async def _write(self) -> None:
+        await self.writer.run()
+        self._flushed.set()
+
+    async def _watch(self) -> None:
+        await until_silent(lambda: self._last_heard, self._ping, self._core.timing)
+        self._lose("silent: no sign of life within the pong timeout")
+
+    def _ping(self) -> None:
+        frame = self._socket.ping_frame()
+        if frame:
+            self.writer.control(frame)
+
+    async def _part(self) -> None:
+        """Let the last control frame reach the peer, and the peer finish what it was sending."""
+        self.writer.abandon()
+        with trio.move_on_after(self._core.timing.close_timeout):
+            await self._flushed.wait()
+            await linger(self._stream)
+
+    async def _expire(self) -> None:
+        await self._flushed.wait()
+        await trio.sleep(self._core.timing.close_timeout)
+        self._scope.cancel()
+
+    def _lose(self, reason: str) -> None:
+        """End at once: the peer is gone, or as good as gone."""
+        self._reason = self._reason or reason
+        self._stream.reset()
+        self._scope.cancel()

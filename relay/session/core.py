@@ -1,0 +1,121 @@
+"""What all connections of a process share: settings, policy, readers, the log's near end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import msgspec
+
+from relay.live.log import RecentLog
+from relay.live.matcher import Matcher
+from relay.policy.verdict import Policy
+from relay.protocol.limits import Limits
+from relay.protocol.verify import SignatureVerifier
+from relay.session.subscription import Subscription
+from relay.store.api import EventReader, LogEntry
+
+_LOG_ENTRIES: Final = 256
+_LOG_BYTES: Final = 1 << 20
+
+
+class Journal(Protocol):
+    """Where structured events of this relay's life go: a level, a name, and its fields."""
+
+    def __call__(self, level: str, event: str, /, **fields: object) -> None:
+        """Write one line."""
+        ...
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """How long things may take, in seconds."""
+
+    ping_interval: float = 30.0
+    """A connection that was silent for so long is sent a ping."""
+    pong_timeout: float = 60.0
+    """A connection that says nothing for so long after a ping is dead."""
+    write_timeout: float = 10.0
+    """A socket that takes no byte for so long is dead."""
+    handshake_timeout: float = 10.0
+    """For the request head and the opening handshake."""
+    close_timeout: float = 2.0
+    """For the peer's part of the closing handshake, and for flushing before it."""
+    drain_timeout: float = 5.0
+    """For a shutdown, from the signal to the end."""
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is kept waiting. Nothing waits without a bound."""
+
+    outbox_chunks: int = 100
+    outbox_bytes: int = 1 << 20
+    unanswered_events: int = 512
+    """Events of one connection that are being verified or committed; then its reader pauses."""
+    counts: int = 8
+    """COUNTs of one connection under way at once; then its reader pauses."""
+    page_events: int = 250
+    page_bytes: int = 256 * 1024
+    page_seconds: float = 0.005
+    """A stored query is answered in pages of at most so much; others run in between."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened, as plain numbers that only grow."""
+
+    connections: int = 0
+    messages: int = 0
+    events_stored: int = 0
+    events_ephemeral: int = 0
+    events_refused: int = 0
+    deliveries: int = 0
+    fell_behind: int = 0
+    """Subscriptions that could not keep up and went on from the log."""
+    ephemeral_dropped: int = 0
+    """Ephemeral events that a laggard missed; the log does not hold them."""
+    faults: int = 0
+    """Connections that were ended by a fault of our own."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Core:
+    """Built once by the composition root, handed to every connection."""
+
+    limits: Limits
+    policy: Policy
+    verifier: SignatureVerifier
+    reader: EventReader
+    log: RecentLog
+    journal: Journal
+    wall_clock: Callable[[], float]
+    """Unix seconds."""
+    steady_clock: Callable[[], float]
+    """Seconds that never jump, for budgets."""
+    timing: Timing = field(default_factory=Timing)
+    capacity: Capacity = field(default_factory=Capacity)
+    counters: Counters = field(default_factory=Counters)
+    matcher: Matcher[Subscription] = field(default_factory=Matcher)
+    recent_ids: dict[str, None] = field(default_factory=dict)
+    """Ids that are stored for certain, the latest last: what is among them is a duplicate."""
+    draining: bool = False
+    """Whether the relay is stopping: nothing new is taken."""
+
+    def now(self) -> int:
+        """Return the time in whole Unix seconds."""
+        return int(self.wall_clock())
+
+    def page_budget(self) -> Callable[[], bool]:
+        """Return a fresh budget for one page of a stored query."""
+        clock = self.steady_clock
+        deadline = clock() + self.capacity.page_seconds
+        return lambda: clock() >= deadline
+
+    def read_log(self, after: int) -> tuple[list[LogEntry], int]:
+        """Return a stretch of the log after `after`, and the position that it reaches.
+
+        From memory while it is kept there, from the store otherwise.
+        """
+        kept = self.log.after(after, _LOG_ENTRIES)
+        if kept is not None:
+            return kept, kept[-1].seq if kept else self.log.position
+        tail = self.reader.tail(after, _LOG_ENTRIES, _LOG_BYTES, self.now())
+        return tail.entries, tail.position

@@ -1,0 +1,104 @@
+"""From the log to the subscriptions: the one path by which a new event reaches anybody (F1).
+
+Entries are published strictly in log order, each once. What other processes have committed is
+found by a gap in the seqs or by a look at the store's head, and read from there.
+
+For one event: the matcher says who wants it; its frame is built once for each subscription id
+(many clients use the same); every subscription hands it to its connection's writer, which only
+collects. After the whole batch each touched writer is flushed once, so a burst is one send per
+connection. Between flushes others may run: whatever is sent on a connection meanwhile first
+sends what was collected, so the order stays.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from relay.protocol.event import KIND_DELETION
+from relay.session.core import Core
+from relay.session.frames import text_frame
+from relay.session.writer import Writer
+from relay.store.api import LogEntry
+
+_FLUSHES_PER_CHECKPOINT: Final = 64
+"""About half a millisecond of sends, then the others' turn."""
+
+_GAP_ENTRIES: Final = 512
+_GAP_BYTES: Final = 1 << 20
+
+
+class Publisher:
+    """Tells the live subscriptions what was committed."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        # ingest and the follower both publish; the log has one end
+        self._turn = trio.StrictFIFOLock()
+
+    async def publish(self, entries: Sequence[LogEntry], answered: dict[Writer, None]) -> None:
+        """Publish entries in order, and flush the writers that `answered` names as well.
+
+        Stored entries that were published already are passed over. Not to be cancelled half way
+        unless the whole server ends.
+        """
+        log = self._core.log
+        async with self._turn:
+            touched = answered
+            for entry in entries:
+                if entry.seq > log.position + 1:
+                    await self._publish_foreign(entry.seq - 1, touched)
+                if entry.seq == 0 or entry.seq > log.position:
+                    self._tell(entry, touched)
+            await _flush(touched)
+
+    async def follow(self) -> None:
+        """Publish what others have committed. Costs a few µs when there is nothing new.
+
+        Raises `StoreUnavailable`.
+        """
+        head = self._core.reader.head()
+        if head > self._core.log.position:
+            async with self._turn:
+                touched: dict[Writer, None] = {}
+                await self._publish_foreign(head, touched)
+                await _flush(touched)
+
+    def _tell(self, entry: LogEntry, touched: dict[Writer, None]) -> None:
+        seq, record = entry
+        frames: dict[bytes, bytes] = {}
+        delivered = 0
+        for subscription in self._core.matcher.match(record.event):
+            prefix = subscription.prefix
+            frame = frames.get(prefix)
+            if frame is None:
+                frame = frames[prefix] = text_frame(prefix + record.raw + b"]")
+            if subscription.deliver(seq, frame):
+                delivered += 1
+                touched[subscription.writer] = None
+        self._core.counters.deliveries += delivered
+        if record.event.kind == KIND_DELETION:
+            # some of them may be gone now, and be answered differently when sent again
+            self._core.recent_ids.clear()
+        if seq:
+            self._core.log.append(entry)
+
+    async def _publish_foreign(self, until: int, touched: dict[Writer, None]) -> None:
+        log, reader = self._core.log, self._core.reader
+        while log.position < until:
+            tail = reader.tail(log.position, _GAP_ENTRIES, _GAP_BYTES, self._core.now())
+            for entry in tail.entries:
+                if entry.seq > until:
+                    break
+                self._tell(entry, touched)
+            if tail.position <= log.position:
+                log.skip_to(until)
+            log.skip_to(min(until, tail.position))
+            await trio.lowlevel.checkpoint()
+
+
+async def _flush(touched: dict[Writer, None]) -> None:
+    for flushed, writer in enumerate(touched, 1):
+        writer.flush()
+        if flushed % _FLUSHES_PER_CHECKPOINT == 0:
+            await trio.lowlevel.checkpoint()

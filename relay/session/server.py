@@ -1,0 +1,264 @@
+"""The server: listeners, services and connections as nested scopes, and the order of a stop.
+
+    server
+    ├─ services       ingest, follower, sweeper; they outlive every connection
+    └─ connections    one guarded task each
+       └─ listeners   the first to end
+
+A stop is a drain (P7): the listeners end; new events are refused; what was submitted is committed,
+answered and published; each connection flushes, says Close 1001 and waits for the answer. All of it
+under one deadline; what is left then is cancelled, and counted.
+
+The guard around a connection is the only place that swallows an exception: whatever one peer
+brings about ends that peer's connection, one line is logged, and the others notice nothing (P6).
+"""
+
+import ipaddress
+import secrets
+import socket
+from collections import Counter
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+
+import msgspec
+import trio
+
+from relay.errors import ConnectionLost, StoreError
+from relay.session.accept import accept_connections
+from relay.session.committer import Committer
+from relay.session.connection import Connection
+from relay.session.core import Core
+from relay.session.front_door import Request, Response, admit, plain_response
+from relay.session.ingest import Ingest
+from relay.session.publisher import Publisher
+from relay.session.stream import SocketStream
+
+_GOING_AWAY = 1001
+_FOLLOW_INTERVAL = 0.1
+"""Seconds between two looks for what other processes have committed."""
+_SWEEP_INTERVAL = 15.0
+_SWEEP_EVENTS = 1000
+_REFUSED_AT_ONCE = 256
+"""So many connections beyond the limit are still told so; more are reset."""
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """How many connections are let in. Loopback addresses have no limit of their own."""
+
+    max_connections: int = 10_000
+    max_connections_per_address: int = 100
+
+
+class Drained(msgspec.Struct, frozen=True):
+    """What a stop achieved: the numbers of its log line."""
+
+    connections: int
+    """Open when it began."""
+    forced: int
+    """Of these, cut off at the deadline."""
+    unanswered: int
+    """Events that got no answer in time."""
+
+
+class Server:
+    """Serves connections from `listeners` until `stop`. `run` is the whole life.
+
+    `routes` answers plain HTTP requests; for an upgrade that it lets through it returns `None`.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        committer: Committer,
+        listeners: Sequence[socket.socket],
+        routes: Callable[[Request], Response | None],
+        admission: Admission,
+    ) -> None:
+        self._core = core
+        self._committer = committer
+        self._listeners = listeners
+        self._routes = routes
+        self._admission = admission
+        self._publisher = Publisher(core)
+        self._ingest = Ingest(core, committer, self._publisher)
+        self._connections: set[Connection] = set()
+        self._gone = trio.lowlevel.ParkingLot()
+        self._open = 0
+        self._by_address: Counter[str] = Counter()
+        self._stopping = trio.Event()
+        self._forced = trio.Event()
+
+    @property
+    def open_connections(self) -> int:
+        """Connections that are open, whether or not their handshake is done."""
+        return self._open
+
+    @property
+    def subscriptions(self) -> int:
+        """Open subscriptions of all connections."""
+        return len(self._core.matcher)
+
+    def stop(self) -> None:
+        """Begin to drain; `run` returns when that is done. Idempotent."""
+        self._stopping.set()
+
+    def force(self) -> None:
+        """End the drain now."""
+        self._stopping.set()
+        self._forced.set()
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> Drained:
+        """Serve until `stop`, drain, and say what the drain achieved.
+
+        Started once connections are accepted. When cancelled, everything ends at once without a
+        drain; the listening sockets are closed in any case.
+        """
+        core = self._core
+        try:
+            async with trio.open_nursery() as services:
+                await services.start(self._ingest.run)
+                services.start_soon(self._follow)
+                services.start_soon(self._sweep)
+                async with trio.open_nursery() as connections:
+                    async with trio.open_nursery() as listeners:
+                        for listener in self._listeners:
+                            listeners.start_soon(self._accept, listener, connections)
+                        task_status.started()
+                        await self._stopping.wait()
+                        listeners.cancel_scope.cancel()
+                    self._close_listeners()
+                    drained = await self._drain(connections)
+                services.cancel_scope.cancel()
+        finally:
+            self._close_listeners()
+        core.journal(
+            "info" if not drained.forced and not drained.unanswered else "warning",
+            "stopped",
+            connections=drained.connections,
+            forced=drained.forced,
+            unanswered=drained.unanswered,
+        )
+        return drained
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+
+    async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        def start(stream: SocketStream) -> None:
+            nursery.start_soon(self._guarded, stream)
+
+        def exhausted(error: OSError) -> None:
+            self._core.journal("warning", "cannot accept connections", reason=str(error))
+
+        await accept_connections(listener, start, on_exhausted=exhausted)
+
+    async def _guarded(self, stream: SocketStream) -> None:
+        """Serve one stream, whatever happens."""
+        address = stream.peer_address[0]
+        counted = not _is_loopback(address)
+        self._open += 1
+        self._core.counters.connections += 1
+        self._by_address[address] += 1
+        try:
+            refusal = self._refusal(self._by_address[address] if counted else 0)
+            if refusal is not None and self._open > (
+                self._admission.max_connections + _REFUSED_AT_ONCE
+            ):
+                stream.reset()
+                return
+            await self._serve(stream, address, refusal)
+        except ConnectionLost as error:
+            self._core.journal("debug", "request failed", address=address, reason=str(error))
+        except Exception:  # noqa: BLE001 - the guard: one connection's fault ends that one only
+            self._core.counters.faults += 1
+            self._core.journal("error", "connection failed", address=address, exc_info=True)
+        finally:
+            self._open -= 1
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
+            # closes the socket before it can be cancelled
+            await stream.aclose()
+
+    def _refusal(self, from_address: int) -> str | None:
+        if self._open > self._admission.max_connections:
+            return "The relay is full."
+        if from_address > self._admission.max_connections_per_address:
+            return "Too many connections from this address."
+        return None
+
+    async def _serve(self, stream: SocketStream, address: str, refusal: str | None) -> None:
+        def answer(request: Request) -> Response | None:
+            if refusal is not None:
+                return plain_response(HTTPStatus.SERVICE_UNAVAILABLE, refusal)
+            return self._routes(request)
+
+        request = await admit(stream, answer, head_seconds=self._core.timing.handshake_timeout)
+        if request is None or self._stopping.is_set():
+            return
+        connection = Connection(
+            self._core,
+            self._ingest,
+            stream,
+            address=address,
+            host=request.header("host") or "",
+            challenge=secrets.token_hex(16),
+        )
+        self._connections.add(connection)
+        try:
+            await connection.run(request)
+        finally:
+            self._connections.discard(connection)
+            self._gone.unpark_all()
+
+    async def _drain(self, nursery: trio.Nursery) -> Drained:
+        core = self._core
+        core.draining = True
+        connections = len(self._connections)
+        with trio.CancelScope() as patience:
+            patience.deadline = trio.current_time() + core.timing.drain_timeout
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(self._cancel_when_forced, patience)
+                await self._ingest.wait_quiet()
+                for connection in list(self._connections):
+                    connection.begin_close(_GOING_AWAY, "the relay is shutting down")
+                while self._connections:
+                    await self._gone.park()
+                waiting.cancel_scope.cancel()
+        forced = len(self._connections)
+        nursery.cancel_scope.cancel()
+        return Drained(connections, forced, self._ingest.unanswered)
+
+    async def _cancel_when_forced(self, scope: trio.CancelScope) -> None:
+        await self._forced.wait()
+        scope.cancel()
+
+    async def _follow(self) -> None:
+        while True:
+            await trio.sleep(_FOLLOW_INTERVAL)
+            try:
+                await self._publisher.follow()
+            except StoreError as error:
+                self._core.journal("error", "cannot follow the log", reason=str(error))
+                await trio.sleep(1)
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(_SWEEP_INTERVAL)
+            try:
+                removed = await self._committer.sweep(self._core.now(), _SWEEP_EVENTS)
+            except StoreError as error:
+                self._core.journal("error", "cannot remove expired events", reason=str(error))
+                continue
+            if removed:
+                self._core.journal("info", "removed expired events", events=removed)
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return True  # a local socket

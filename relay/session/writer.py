@@ -1,0 +1,279 @@
+"""The one writer of a connection: every byte after the handshake leaves through it.
+
+Others hand it whole frames; it decides when they reach the socket.
+
+    stage(frame) ─┐  collected, then joined into one chunk by `flush`
+                  ├─ writer idle: straight to the socket, as much as the kernel takes at once
+                  └─ writer busy: into the write channel (100 chunks, and a bound in bytes)
+    control(frame)   ping, pong, close: before anything that is queued, after a chunk under way
+
+The writer's task sends what could not leave at once. It drains the channel into one send, and
+waits for the socket no longer than `write_timeout` without progress; then the connection is lost.
+
+Three parts of the order matter. A chunk that the kernel took only half of must be finished before
+any other byte (`_rest`). Frames leave in the order of `stage`. And of control frames the latest of
+each kind suffices (RFC 6455 section 5.5.3), so a flood of pings cannot fill memory.
+
+A full queue is the caller's business, and has a name for each: `stage` says no (a subscription
+then falls behind and re-reads the log), `wait_room` waits (the reader, and so the peer's TCP).
+Answers to what the peer itself has sent are staged regardless of the bounds: they are
+bounded by the number of messages that the reader lets in.
+
+Measured with 500 subscribers, µs of CPU for a delivery: 20 by way of the channel and the task,
+7.3 written through when idle; in bursts of 20 staged together, 1.9.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from relay.session.stream import DirectSend
+
+_LARGEST_SEND: Final = 256 * 1024
+"""Chunks are joined into one send up to about this many bytes."""
+
+_WAKE: Final = b""
+"""An empty chunk: nothing to send, only a reason to look at the rest."""
+
+
+class Writer:
+    """Sends one connection's frames. `run` must be running for anything queued to leave.
+
+    `on_lost` is called, once and synchronously, when the peer is gone or has stalled; it gets the
+    reason. After that everything handed in is dropped.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.SendStream,
+        *,
+        on_lost: Callable[[str], None],
+        capacity: int = 100,
+        max_bytes: int = 1 << 20,
+        write_timeout: float = 10.0,
+    ) -> None:
+        self._stream = stream
+        self._direct = stream if isinstance(stream, DirectSend) else None
+        self._on_lost = on_lost
+        self._capacity = capacity
+        self._max_bytes = max_bytes
+        self._write_timeout = write_timeout
+        self._channel, self._queue = trio.open_memory_channel[bytes](capacity)
+        self._staged: list[bytes] = []
+        self._staged_bytes = 0
+        self._queued_chunks = 0
+        self._queued_bytes = 0
+        self._rest: bytes | memoryview = b""
+        self._control: dict[int, bytes] = {}
+        self._idle = False
+        self._over = False
+        self._lost = False
+        self._room = trio.lowlevel.ParkingLot()
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait for the socket."""
+        return self._queued_bytes + self._staged_bytes + len(self._rest)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether `stage` would take another frame."""
+        # one place in the channel stays free for what is staged already
+        return (
+            self._queued_chunks < self._capacity - 1
+            and self._queued_bytes + self._staged_bytes < self._max_bytes
+        )
+
+    def stage(self, frame: bytes) -> bool:
+        """Take whole frames for the next `flush`; false, and nothing taken, when the queue is full.
+
+        `frame` may be several frames joined. A frame of any size is taken while there is room, so
+        that none is too large for ever. After `finish` or a loss nothing is taken.
+        """
+        if (
+            self._over
+            or self._queued_chunks >= self._capacity - 1
+            or self._queued_bytes + self._staged_bytes >= self._max_bytes
+        ):
+            return False
+        self._staged.append(frame)
+        self._staged_bytes += len(frame)
+        return True
+
+    def stage_answer(self, frame: bytes) -> None:
+        """Take a frame that answers a message of the peer, full or not."""
+        if self._over:
+            return
+        self._staged.append(frame)
+        self._staged_bytes += len(frame)
+
+    def flush(self) -> None:
+        """Send what is staged if the socket takes it at once; queue what it does not take."""
+        staged = self._staged
+        if not staged:
+            return
+        if self._idle and self._direct is not None:
+            chunk = staged[0] if len(staged) == 1 else b"".join(staged)
+            staged.clear()
+            self._staged_bytes = 0
+            self._write_through(self._direct, chunk)
+            return
+        if self._queued_chunks >= self._capacity:
+            return  # answers beyond the bound: the task takes them as soon as it has room
+        chunk = staged[0] if len(staged) == 1 else b"".join(staged)
+        staged.clear()
+        self._staged_bytes = 0
+        self._enqueue(chunk)
+
+    def control(self, frame: bytes) -> None:
+        """Send a control frame before everything that is queued."""
+        if self._over:
+            return
+        if self._idle and self._direct is not None and not self._control:
+            self._write_through(self._direct, frame)
+            return
+        self._control[frame[0]] = frame
+        self._wake()
+
+    def finish(self, last_frame: bytes = b"") -> None:
+        """Let `run` return after sending what is queued, then `last_frame` (a Close).
+
+        Nothing that comes later is taken.
+        """
+        if last_frame:
+            self.stage_answer(last_frame)
+        self.flush()
+        self._over = True
+        self._wake()
+
+    def abandon(self) -> None:
+        """Drop what is queued, but for control frames, and let `run` return after those."""
+        self._staged.clear()
+        self._staged_bytes = 0
+        with suppress(trio.WouldBlock):
+            while True:
+                self._take(self._queue.receive_nowait())
+        self._over = True
+        self._wake()
+
+    async def wait_room(self) -> None:
+        """Wait until the queue takes another frame, or the connection is lost.
+
+        Cancellation is harmless.
+        """
+        while not self.has_room and not self._over:
+            await self._room.park()
+
+    async def send(self, frame: bytes) -> None:
+        """Wait for room, then stage and flush. A cancelled call has sent nothing. A checkpoint."""
+        if self.has_room:
+            await trio.lowlevel.checkpoint()
+        while not self.stage(frame):
+            if self._over:
+                return
+            await self._room.park()
+        self.flush()
+
+    async def run(self) -> None:
+        """Send what is queued until `finish` or `abandon`, or until the connection is lost.
+
+        When cancelled, a frame may have been sent in part: the connection must be closed.
+        """
+        while not self._lost:
+            chunk = None
+            if self._queued_chunks:
+                chunk = await self._queue.receive()
+            elif self._staged:
+                self.flush()
+                continue
+            elif not self._rest and not self._control:
+                if self._over:
+                    return
+                self._idle = True
+                chunk = await self._queue.receive()
+                self._idle = False
+            await self._send_from(chunk)
+
+    async def _send_from(self, chunk: bytes | None) -> None:
+        """Send the rest of an earlier chunk, control frames, `chunk` and what is behind it."""
+        parts: list[bytes | memoryview] = []
+        if self._rest:
+            parts.append(self._rest)
+            self._rest = b""
+        parts.extend(self._control.values())
+        self._control.clear()
+        taken = [] if chunk is None else [chunk]
+        size = sum(map(len, parts)) + sum(map(len, taken))
+        while self._queued_chunks > len(taken) and size < _LARGEST_SEND:
+            taken.append(self._queue.receive_nowait())
+            size += len(taken[-1])
+        parts.extend(taken)
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        if data:
+            await self._send_or_lose(data)
+        for one in taken:
+            self._take(one)
+        self.flush()
+        if self.has_room:
+            self._room.unpark_all()
+
+    async def _send_or_lose(self, data: bytes | memoryview) -> None:
+        try:
+            await self._send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._lose("the peer is gone")
+        except trio.TooSlowError:
+            self._lose("stalled: nothing could be sent within the write timeout")
+
+    async def _send_all(self, data: bytes | memoryview) -> None:
+        if self._direct is None:
+            with trio.fail_after(self._write_timeout):
+                await self._stream.send_all(data)
+            return
+        rest = memoryview(data)
+        while True:
+            sent = self._direct.send_now(rest)
+            if sent == len(rest):
+                return
+            rest = rest[sent:]
+            # the deadline is for progress, not for the whole: a slow peer may take its time
+            with trio.fail_after(self._write_timeout):
+                await self._stream.wait_send_all_might_not_block()
+
+    def _write_through(self, stream: DirectSend, chunk: bytes) -> None:
+        try:
+            sent = stream.send_now(chunk)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._lose("the peer is gone")
+            return
+        if sent < len(chunk):
+            self._rest = memoryview(chunk)[sent:] if sent else chunk
+            self._wake()
+
+    def _enqueue(self, chunk: bytes) -> None:
+        self._idle = False
+        self._channel.send_nowait(chunk)
+        self._queued_chunks += 1
+        self._queued_bytes += len(chunk)
+
+    def _take(self, chunk: bytes) -> None:
+        self._queued_chunks -= 1
+        self._queued_bytes -= len(chunk)
+
+    def _wake(self) -> None:
+        if self._idle:
+            self._enqueue(_WAKE)
+
+    def _lose(self, reason: str) -> None:
+        if self._lost:
+            return
+        self._lost = True
+        self._over = True
+        self._rest = b""
+        self._control.clear()
+        self._staged.clear()
+        self._staged_bytes = 0
+        self._room.unpark_all()
+        self._on_lost(reason)
