@@ -1,0 +1,163 @@
+"""Pushing out: one publisher, many subscribers who all want everything.
+
+Singles are published at a steady rate, whatever the subscribers do, which shows the latency of a
+delivery; bursts of 20 are published when the one before has arrived everywhere. For each
+subscriber every message is compared with what was published: each event once, in publish order.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from benchmarks.client import SUBSCRIPTION, Client, Connection, masked_frame
+from benchmarks.report import Report, percentile
+from benchmarks.server import Server
+from relay.protocol.event import Event, canonical_json
+from tests.corpus import event_message
+
+RATE: Final = 100
+"""Single events per second."""
+MOST_DELIVERIES: Final = 50_000
+"""Deliveries per second beyond which the rate of single events is lowered."""
+BURST: Final = 20
+
+
+class _Audience:
+    """The subscribers, and what has reached each of them."""
+
+    def __init__(self, server: Server, subscribers: int) -> None:
+        self.client = Client(server.host, server.port)
+        self.publisher = self.client.open()[0]
+        self.subscribers = self.client.open(subscribers)
+        self.client.subscribe(self.subscribers, b'{"kinds":[1],"limit":0}')
+        self.received: dict[Connection, list[bytes]] = {each: [] for each in self.subscribers}
+        self.arrivals: dict[Connection, list[float]] = {each: [] for each in self.subscribers}
+        self.deliveries = 0
+        self.answers: list[bytes] = []
+
+    def handle(self, connection: Connection, messages: list[bytes], arrived: float) -> None:
+        if connection is self.publisher:
+            self.answers += [each for each in messages if each.startswith(b'["OK"')]
+            return
+        self.received[connection] += messages
+        self.arrivals[connection] += [arrived] * len(messages)
+        self.deliveries += len(messages)
+
+    def forget(self) -> None:
+        for connection in self.subscribers:
+            self.received[connection].clear()
+            self.arrivals[connection].clear()
+        self.deliveries = 0
+        self.answers.clear()
+
+
+def run(server: Server, report: Report, subscribers: int, events: Sequence[Event]) -> None:
+    """Publish `events`, half of them one by one and half in bursts."""
+    half = len(events) // 2
+    audience = _Audience(server, subscribers)
+    try:
+        _singles(server, report, audience, events[:half])
+        audience.forget()
+        _bursts(server, report, audience, events[half:])
+    finally:
+        audience.client.close()
+
+
+def _singles(server: Server, report: Report, audience: _Audience, events: Sequence[Event]) -> None:
+    subscribers = len(audience.subscribers)
+    rate = max(1, min(RATE, MOST_DELIVERIES // subscribers))
+    scenario = f"fan-out to {subscribers}, singles"
+    frames = [masked_frame(event_message(event)) for event in events]
+    sent_at: list[float] = []
+    wanted = len(events) * subscribers
+    processor = server.processor_seconds()
+    start = time.perf_counter()
+
+    def publish_when_due() -> bool:
+        due = int((time.perf_counter() - start) * rate) + 1
+        while len(sent_at) < min(due, len(frames)):
+            audience.publisher.send(frames[len(sent_at)])
+            sent_at.append(time.perf_counter())
+        return audience.deliveries >= wanted and len(audience.answers) >= len(events)
+
+    audience.client.pump(publish_when_due, audience.handle, turn=0.5 / rate)
+    processor = server.processor_seconds() - processor
+    _check(report, scenario, audience, events)
+    latencies = [
+        arrived - sent
+        for arrivals in audience.arrivals.values()
+        for arrived, sent in zip(arrivals, sent_at, strict=False)
+    ]
+    report.add(scenario, "deliveries", audience.deliveries, "")
+    report.add(scenario, "rate", rate, "events/s")
+    report.add(scenario, "server", processor / wanted * 1e6, "µs/delivery", "send")
+    report.add(scenario, "latency p50", percentile(latencies, 0.5) * 1e3, "ms")
+    report.add(scenario, "latency p99", percentile(latencies, 0.99) * 1e3, "ms")
+
+
+def _bursts(server: Server, report: Report, audience: _Audience, events: Sequence[Event]) -> None:
+    subscribers = len(audience.subscribers)
+    scenario = f"fan-out to {subscribers}, bursts of {BURST}"
+    bursts = [
+        b"".join(masked_frame(event_message(event)) for event in events[first : first + BURST])
+        for first in range(0, len(events), BURST)
+    ]
+    sent_at = []
+    processor = server.processor_seconds()
+    start = time.perf_counter()
+    published = 0
+    for burst in bursts:
+        published = min(published + BURST, len(events))
+        wanted, answers = published * subscribers, published
+        sent_at += [time.perf_counter()] * BURST
+        audience.publisher.send(burst)
+        audience.client.pump(
+            lambda wanted=wanted, answers=answers: (  # type: ignore[misc]  # bound to this turn
+                audience.deliveries >= wanted and len(audience.answers) >= answers
+            ),
+            audience.handle,
+        )
+    elapsed = time.perf_counter() - start
+    processor = server.processor_seconds() - processor
+    _check(report, scenario, audience, events)
+    latencies = [
+        arrived - sent
+        for arrivals in audience.arrivals.values()
+        for arrived, sent in zip(arrivals, sent_at, strict=False)
+    ]
+    deliveries = len(events) * subscribers
+    report.add(scenario, "deliveries", audience.deliveries, "")
+    report.add(scenario, "rate", deliveries / elapsed, "deliveries/s")
+    report.add(scenario, "server", processor / deliveries * 1e6, "µs/delivery", "send")
+    report.add(scenario, "latency p50", percentile(latencies, 0.5) * 1e3, "ms")
+    report.add(scenario, "latency p99", percentile(latencies, 0.99) * 1e3, "ms")
+
+
+def _check(report: Report, scenario: str, audience: _Audience, events: Sequence[Event]) -> None:
+    """Check that everybody got every event exactly once, in publish order."""
+    for connection, messages in audience.client.drain(0.2).items():
+        audience.handle(connection, messages, time.perf_counter())
+    refused = [each for each in audience.answers if msgspec.json.decode(each)[2] is not True]
+    if refused or len(audience.answers) != len(events):
+        report.problem(
+            scenario,
+            f"{len(audience.answers)} answers to {len(events)} events, refused: {refused[:1]}",
+        )
+    # what a relay that writes canonical JSON sends; others are compared id by id
+    exact = [b'["EVENT","%s",%s]' % (SUBSCRIPTION.encode(), canonical_json(e)) for e in events]
+    ids = [event.id.encode() for event in events]
+    wrong = 0
+    for received in audience.received.values():
+        if received != exact and not (
+            len(received) == len(ids)
+            and all(b'"%s"' % each in got for each, got in zip(ids, received, strict=True))
+        ):
+            wrong += 1
+    if wrong:
+        report.problem(
+            scenario,
+            f"{wrong} of {len(audience.subscribers)} subscribers did not get every event exactly"
+            " once in publish order",
+        )
