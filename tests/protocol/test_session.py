@@ -1,0 +1,173 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.protocol.auth import host_of
+from relay.protocol.event import Event
+from relay.protocol.limits import Limits
+from relay.protocol.session import (
+    Action,
+    Count,
+    Peer,
+    Publish,
+    Reply,
+    Subscribe,
+    Unsubscribe,
+)
+from relay.protocol.verify import SignatureVerifier
+from tests.corpus import Author
+from tests.strategies import any_messages
+
+NOW = 1_700_000_000
+AUTHOR = Author("session")
+
+
+def peer(**limits: Any) -> Peer:
+    return Peer(
+        Limits(**limits),
+        SignatureVerifier(),
+        challenge="the challenge",
+        hosts=frozenset(["relay.example"]),
+    )
+
+
+def say(one: Peer, *message: object) -> Action | None:
+    return one.receive(json.dumps(message).encode(), NOW)
+
+
+def reply(action: Action | None) -> list[Any]:
+    assert isinstance(action, Reply)
+    decoded = json.loads(action.text)
+    assert isinstance(decoded, list)
+    return decoded
+
+
+def as_json(event: Event) -> dict[str, Any]:
+    return {name: getattr(event, name) for name in event.__struct_fields__}
+
+
+def auth(
+    author: Author = AUTHOR,
+    *,
+    kind: int = 22242,
+    at: int = NOW,
+    challenge: str = "the challenge",
+    relay: str = "wss://relay.example/",
+) -> dict[str, Any]:
+    return as_json(author.sign(kind, "", [["relay", relay], ["challenge", challenge]], at))
+
+
+def test_subscriptions_open_replace_and_close() -> None:
+    one = peer()
+    assert isinstance(say(one, "REQ", "a", {}), Subscribe)
+    assert isinstance(say(one, "REQ", "a", {"kinds": [1]}), Subscribe)
+    assert one.subscriptions == {"a"}
+    assert say(one, "CLOSE", "a") == Unsubscribe("a")
+    assert say(one, "CLOSE", "a") is None
+    assert one.subscriptions == set()
+
+
+def test_the_limit_on_subscriptions_is_enforced_as_advertised_and_a_close_makes_room() -> None:
+    one = peer(max_subscriptions=2)
+    say(one, "REQ", "a", {})
+    say(one, "REQ", "b", {})
+    verb, subscription_id, reason = reply(say(one, "REQ", "c", {}))
+    assert (verb, subscription_id) == ("CLOSED", "c")
+    assert reason.startswith("restricted: 2 subscriptions")
+    assert isinstance(say(one, "REQ", "b", {}), Subscribe), "a replacement needs no room"
+    say(one, "CLOSE", "a")
+    assert isinstance(say(one, "REQ", "c", {}), Subscribe)
+
+
+def test_what_the_relay_ended_is_not_open_any_more() -> None:
+    one = peer(max_subscriptions=1)
+    say(one, "REQ", "a", {})
+    one.ended("a")
+    assert say(one, "CLOSE", "a") is None
+    assert isinstance(say(one, "REQ", "b", {}), Subscribe)
+
+
+def test_a_count_is_no_subscription() -> None:
+    one = peer()
+    assert isinstance(say(one, "COUNT", "q", {}), Count)
+    assert one.subscriptions == set()
+
+
+def test_several_pubkeys_authenticate_and_all_count() -> None:
+    one = peer()
+    for seed in ("x", "y"):
+        proof = auth(Author(seed))
+        assert reply(say(one, "AUTH", proof)) == ["OK", proof["id"], True, ""]
+    assert one.authenticated == {Author("x").pubkey, Author("y").pubkey}
+
+
+@pytest.mark.parametrize(
+    "proof",
+    [
+        auth(kind=1),
+        auth(at=NOW - 601),
+        auth(at=NOW + 601),
+        auth(challenge="another"),
+        auth(relay="wss://elsewhere.example"),
+        auth(relay=""),
+        auth(relay="wss://[half"),
+        as_json(AUTHOR.sign(22242, "", [], NOW)),
+        auth() | {"sig": "0" * 128},
+        auth() | {"pubkey": Author("victim").pubkey},
+    ],
+)
+def test_an_auth_that_proves_nothing_is_answered_by_ok_false(proof: dict[str, Any]) -> None:
+    one = peer()
+    verb, event_id, accepted, reason = reply(say(one, "AUTH", proof))
+    assert (verb, event_id, accepted) == ("OK", proof["id"], False)
+    assert reason.startswith("invalid: ")
+    assert one.authenticated == set()
+
+
+def test_where_auth_is_required_nothing_else_comes_first() -> None:
+    one = peer(auth_required=True)
+    note = as_json(AUTHOR.sign(1, "x"))
+    assert reply(say(one, "EVENT", note))[2:] == [False, reply(say(one, "EVENT", note))[3]]
+    assert reply(say(one, "EVENT", note))[3].startswith("auth-required: ")
+    assert reply(say(one, "REQ", "a", {}))[2].startswith("auth-required: ")
+    assert reply(say(one, "COUNT", "a", {}))[2].startswith("auth-required: ")
+    assert one.subscriptions == set()
+    say(one, "AUTH", auth())
+    assert isinstance(say(one, "EVENT", note), Publish)
+    assert isinstance(say(one, "REQ", "a", {}), Subscribe)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("wss://Relay.Example:443/path?x", "relay.example"),
+        ("relay.example:7777", "relay.example"),
+        ("ws://[::1]:7777", "::1"),
+        ("wss://relay.example.", "relay.example"),
+        ("", None),
+        ("wss://", None),
+        ("wss://[half", None),
+    ],
+)
+def test_host_names_are_compared_without_case_port_and_path(url: str, host: str | None) -> None:
+    assert host_of(url) == host
+
+
+@given(st.lists(any_messages, max_size=12))
+@settings(max_examples=400, deadline=None)
+def test_any_conversation_keeps_the_machine_consistent(conversation: list[bytes]) -> None:
+    one = peer(max_subscriptions=3)
+    open_ids: set[str] = set()
+    for text in conversation:
+        action = one.receive(text, NOW)
+        if isinstance(action, Subscribe):
+            open_ids.add(action.subscription_id)
+        elif isinstance(action, Unsubscribe):
+            open_ids.remove(action.subscription_id)
+        elif isinstance(action, Reply):
+            assert json.loads(action.text)[0] in ("OK", "CLOSED", "NOTICE", "NEG-ERR")
+        assert one.subscriptions == open_ids
+        assert len(open_ids) <= 3
