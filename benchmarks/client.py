@@ -52,20 +52,52 @@ def masked_frame(payload: bytes, first_byte: int = TEXT) -> bytes:
     return header + key + masked.to_bytes(length, "big")
 
 
+def _handshake(opened: socket.socket, authority: str) -> bytes:
+    key = base64.b64encode(os.urandom(16)).decode()
+    lines = (
+        "GET / HTTP/1.1",
+        f"Host: {authority}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {key}",
+        "Sec-WebSocket-Version: 13",
+    )
+    opened.sendall("\r\n".join((*lines, "", "")).encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        data = opened.recv(4096)
+        if not data:
+            raise ConnectionEnded(f"no handshake: {answer!r}")
+        answer += data
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    if b" 101 " not in head.split(b"\r\n", 1)[0]:
+        raise ConnectionEnded(f"refused: {head[:200]!r}")
+    return rest
+
+
 class Connection:
-    """One WebSocket connection. Opened in the constructor, which waits for the handshake."""
+    """One WebSocket connection, past its handshake."""
 
-    __slots__ = ("_fragments", "_rest", "_unsent", "arrived", "on_writable", "socket")
+    __slots__ = ("_fragments", "_rest", "_unsent", "on_writable", "socket")
 
-    def __init__(self, host: str, port: int) -> None:
-        self.socket = socket.create_connection((host, port), HANDSHAKE_DEADLINE)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.arrived = 0
+    def __init__(self, opened: socket.socket, received: bytes = b"") -> None:
+        opened.setblocking(False)
+        self.socket = opened
         self.on_writable: Callable[[Connection, bool], None] | None = None
         self._unsent = b""
         self._fragments: list[bytes] = []
-        self._rest = self._handshake(f"{host}:{port}")
-        self.socket.setblocking(False)
+        self._rest = received
+
+    @classmethod
+    def open(cls, host: str, port: int) -> "Connection":
+        """Connect, and wait for the handshake."""
+        opened = socket.create_connection((host, port), HANDSHAKE_DEADLINE)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            return cls(opened, _handshake(opened, f"{host}:{port}"))
+        except BaseException:
+            opened.close()
+            raise
 
     def send(self, frames: bytes) -> None:
         """Send frames, or keep them until the socket takes them."""
@@ -136,7 +168,6 @@ class Connection:
                 self._unusual(first, data[start:following], messages)
             position = following
         self._rest = data[position:]
-        self.arrived += len(messages)
         return messages
 
     def _unusual(self, first: int, payload: bytes, messages: list[bytes]) -> None:
@@ -154,28 +185,6 @@ class Connection:
         elif opcode != PONG & 0x0F:
             raise ConnectionEnded(f"unexpected frame: {first:#x}")
 
-    def _handshake(self, authority: str) -> bytes:
-        key = base64.b64encode(os.urandom(16)).decode()
-        lines = (
-            "GET / HTTP/1.1",
-            f"Host: {authority}",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            f"Sec-WebSocket-Key: {key}",
-            "Sec-WebSocket-Version: 13",
-        )
-        self.socket.sendall("\r\n".join((*lines, "", "")).encode())
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            data = self.socket.recv(4096)
-            if not data:
-                raise ConnectionEnded(f"no handshake: {answer!r}")
-            answer += data
-        head, _, rest = answer.partition(b"\r\n\r\n")
-        if b" 101 " not in head.split(b"\r\n", 1)[0]:
-            raise ConnectionEnded(f"refused: {head[:200]!r}")
-        return rest
-
 
 class Client:
     """A set of connections behind one epoll."""
@@ -190,7 +199,7 @@ class Client:
         """Open connections, one after the other."""
         opened = []
         for _ in range(count):
-            connection = Connection(self._host, self._port)
+            connection = Connection.open(self._host, self._port)
             connection.on_writable = self._want_writable
             self._epoll.register(connection.socket, select.EPOLLIN)
             self._connections[connection.socket.fileno()] = connection

@@ -1,12 +1,14 @@
 """Pushing out: one publisher, many subscribers who all want everything.
 
 Singles are published at a steady rate, whatever the subscribers do, which shows the latency of a
-delivery; bursts of 20 are published when the one before has arrived everywhere. For each
-subscriber every message is compared with what was published: each event once, in publish order.
+delivery; bursts of 20 are published when the one before has arrived everywhere. The cost of a
+delivery includes its share of taking the event in. For each subscriber every message is compared
+with what was published: each event once, in publish order.
 """
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -45,6 +47,19 @@ class _Audience:
         self.arrivals[connection] += [arrived] * len(messages)
         self.deliveries += len(messages)
 
+    def complete(self, events: int) -> bool:
+        """Tell whether so many events have been answered and have reached everybody."""
+        wanted = events * len(self.subscribers)
+        return self.deliveries >= wanted and len(self.answers) >= events
+
+    def latencies(self, sent_at: Sequence[float]) -> list[float]:
+        """Return the seconds from sending to arrival, of each event at each subscriber."""
+        return [
+            arrived - sent
+            for arrivals in self.arrivals.values()
+            for arrived, sent in zip(arrivals, sent_at, strict=False)
+        ]
+
     def forget(self) -> None:
         for connection in self.subscribers:
             self.received[connection].clear()
@@ -71,7 +86,6 @@ def _singles(server: Server, report: Report, audience: _Audience, events: Sequen
     scenario = f"fan-out to {subscribers}, singles"
     frames = [masked_frame(event_message(event)) for event in events]
     sent_at: list[float] = []
-    wanted = len(events) * subscribers
     processor = server.processor_seconds()
     start = time.perf_counter()
 
@@ -80,21 +94,21 @@ def _singles(server: Server, report: Report, audience: _Audience, events: Sequen
         while len(sent_at) < min(due, len(frames)):
             audience.publisher.send(frames[len(sent_at)])
             sent_at.append(time.perf_counter())
-        return audience.deliveries >= wanted and len(audience.answers) >= len(events)
+        return audience.complete(len(events))
 
+    own = time.process_time()
     audience.client.pump(publish_when_due, audience.handle, turn=0.5 / rate)
+    elapsed, own = time.perf_counter() - start, time.process_time() - own
     processor = server.processor_seconds() - processor
     _check(report, scenario, audience, events)
-    latencies = [
-        arrived - sent
-        for arrivals in audience.arrivals.values()
-        for arrived, sent in zip(arrivals, sent_at, strict=False)
-    ]
+    latencies = audience.latencies(sent_at)
     report.add(scenario, "deliveries", audience.deliveries, "")
     report.add(scenario, "rate", rate, "events/s")
-    report.add(scenario, "server", processor / wanted * 1e6, "µs/delivery", "send")
+    deliveries = len(events) * subscribers
+    report.add(scenario, "server", processor / deliveries * 1e6, "µs/delivery", "send")
     report.add(scenario, "latency p50", percentile(latencies, 0.5) * 1e3, "ms")
     report.add(scenario, "latency p99", percentile(latencies, 0.99) * 1e3, "ms")
+    report.add(scenario, "client busy", own / elapsed, "")
 
 
 def _bursts(server: Server, report: Report, audience: _Audience, events: Sequence[Event]) -> None:
@@ -106,33 +120,24 @@ def _bursts(server: Server, report: Report, audience: _Audience, events: Sequenc
     ]
     sent_at = []
     processor = server.processor_seconds()
-    start = time.perf_counter()
+    start, own = time.perf_counter(), time.process_time()
     published = 0
     for burst in bursts:
         published = min(published + BURST, len(events))
-        wanted, answers = published * subscribers, published
         sent_at += [time.perf_counter()] * BURST
         audience.publisher.send(burst)
-        audience.client.pump(
-            lambda wanted=wanted, answers=answers: (  # type: ignore[misc]  # bound to this turn
-                audience.deliveries >= wanted and len(audience.answers) >= answers
-            ),
-            audience.handle,
-        )
-    elapsed = time.perf_counter() - start
+        audience.client.pump(partial(audience.complete, published), audience.handle)
+    elapsed, own = time.perf_counter() - start, time.process_time() - own
     processor = server.processor_seconds() - processor
     _check(report, scenario, audience, events)
-    latencies = [
-        arrived - sent
-        for arrivals in audience.arrivals.values()
-        for arrived, sent in zip(arrivals, sent_at, strict=False)
-    ]
+    latencies = audience.latencies(sent_at)
     deliveries = len(events) * subscribers
     report.add(scenario, "deliveries", audience.deliveries, "")
     report.add(scenario, "rate", deliveries / elapsed, "deliveries/s")
     report.add(scenario, "server", processor / deliveries * 1e6, "µs/delivery", "send")
     report.add(scenario, "latency p50", percentile(latencies, 0.5) * 1e3, "ms")
     report.add(scenario, "latency p99", percentile(latencies, 0.99) * 1e3, "ms")
+    report.add(scenario, "client busy", own / elapsed, "")
 
 
 def _check(report: Report, scenario: str, audience: _Audience, events: Sequence[Event]) -> None:

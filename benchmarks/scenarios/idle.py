@@ -55,7 +55,7 @@ def run(server: Server, report: Report, connections: int) -> None:
     report.add(scenario, "descriptors", descriptors, "")
     report.add(scenario, "descriptors after closing", descriptors_after, "")
     report.add(scenario, "threads", server.threads(), "")
-    report.add(scenario, "processors busy", processor, "")
+    report.add(scenario, "server busy", processor, "")
 
 
 def _settle(server: Server) -> None:

@@ -60,11 +60,11 @@ def run(server: Server, report: Report, name: str, events: Sequence[Event]) -> N
             lane.fill(connection)
 
         processor = server.processor_seconds()
-        start = time.perf_counter()
+        start, own = time.perf_counter(), time.process_time()
         for connection, lane in lane_of.items():
             lane.fill(connection)
         client.pump(lambda: answered >= len(events), handle)
-        elapsed = time.perf_counter() - start
+        elapsed, own = time.perf_counter() - start, time.process_time() - own
         processor = server.processor_seconds() - processor
         late = client.drain(0.1)
     finally:
@@ -75,7 +75,8 @@ def run(server: Server, report: Report, name: str, events: Sequence[Event]) -> N
     report.add(scenario, "events", len(events), "")
     report.add(scenario, "rate", len(events) / elapsed, "events/s")
     report.add(scenario, "server", processor / len(events) * 1e6, "µs/event", "verification")
-    report.add(scenario, "processors busy", processor / elapsed, "")
+    report.add(scenario, "server busy", processor / elapsed, "")
+    report.add(scenario, "client busy", own / elapsed, "")
     report.add(scenario, "OK p50", percentile(latencies, 0.5) * 1e3, "ms")
     report.add(scenario, "OK p99", percentile(latencies, 0.99) * 1e3, "ms")
 
