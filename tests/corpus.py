@@ -23,7 +23,17 @@ from typing import Final
 
 import coincurve
 
-from relay.protocol.event import Event, Tag, canonical_json, decode_event, id_bytes
+from relay.protocol.event import (
+    Event,
+    KindClass,
+    Tag,
+    canonical_json,
+    decode_event,
+    id_bytes,
+    identifier,
+    is_ephemeral,
+    kind_class,
+)
 
 START: Final = 1_700_000_000
 """The time of the first event: long past, so that no relay calls it future."""
@@ -142,7 +152,7 @@ class _Chunk:
             self._last[author.pubkey] = time
             kind, content, tags = recipe(author, time)
             event = author.sign(kind, content, tags, time)
-            if not 20000 <= kind < 30000:
+            if not is_ephemeral(kind):
                 self._recent.append(event)
                 self._own.setdefault(author.pubkey, deque(maxlen=20)).append(event)
             yield event
@@ -215,8 +225,11 @@ class _Chunk:
         if own:
             target = self._random.choice(own)
             tags.append(("e", target.id))
-            if target.kind == 30023 and target.tags[0][0] == "d":
-                tags.append(("a", f"30023:{author.pubkey}:{target.tags[0][1]}"))
+            kept = kind_class(target.kind)
+            if kept in (KindClass.REPLACEABLE, KindClass.ADDRESSABLE):
+                # by address, too: else what is left would depend on the order of arrival
+                name = identifier(target) if kept is KindClass.ADDRESSABLE else ""
+                tags.append(("a", f"{target.kind}:{author.pubkey}:{name}"))
             tags.append(("k", str(target.kind)))
         return 5, self._sentence(0, 5), tags
 
