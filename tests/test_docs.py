@@ -2,11 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import coincurve
+import msgspec
 import pytest
 
 from relay.ops import reference
+from relay.ops.settings import load
+from relay.protocol.event import Event
 from relay.protocol.information import SUPPORTED_NIPS
+from relay.protocol.verify import SignatureVerifier, event_problem
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,6 +38,23 @@ def test_the_reference_is_current(page: str, text: str) -> None:
 def test_the_readme_lists_the_nips_that_are_advertised() -> None:
     listed = re.findall(r"^\| \[?NIP-(\d\d)", README, flags=re.MULTILINE)
     assert tuple(map(int, listed)) == SUPPORTED_NIPS
+
+
+def test_the_readmes_program_writes_a_true_event() -> None:
+    (program,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program.replace("trio.run(main)", ""), names)
+    event = msgspec.convert(names["note"](coincurve.PrivateKey(), 'a "quoted" ñote\n'), Event)
+    assert event_problem(event, SignatureVerifier()) is None
+
+
+def test_the_example_of_a_configuration_file_is_one(tmp_path: Path) -> None:
+    (example,) = re.findall(
+        r"^```toml\n(.*?)^```", reference.configuration(), flags=re.MULTILINE | re.DOTALL
+    )
+    file = tmp_path / "relay.toml"
+    file.write_text(example)
+    assert load(file, {}).limits.max_subscriptions == 50
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
