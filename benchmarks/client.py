@@ -27,6 +27,9 @@ PING: Final = 0x9
 PONG: Final = 0x8A
 SUBSCRIPTION: Final = "s"
 
+# one for all: `recv` would allocate as much as it may receive, each time anew
+_received = memoryview(bytearray(RECEIVE_SIZE))
+
 
 class ConnectionEnded(Exception):
     """The server ended a connection, or broke the WebSocket protocol on it."""
@@ -127,13 +130,14 @@ class Connection:
         Raises `ConnectionEnded`.
         """
         try:
-            data = self.socket.recv(RECEIVE_SIZE)
+            size = self.socket.recv_into(_received)
         except BlockingIOError:
             return []
         except OSError as error:
             raise ConnectionEnded(str(error)) from error
-        if not data:
+        if not size:
             raise ConnectionEnded("the server closed the connection")
+        data = _received[:size].tobytes()
         return self._messages(self._rest + data if self._rest else data)
 
     def close(self) -> None:
