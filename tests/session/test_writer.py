@@ -1,0 +1,308 @@
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+
+from relay.session import frames
+from relay.session.writer import Writer
+
+
+class Pipe(trio.abc.SendStream):
+    """A socket of which the test decides how much it takes."""
+
+    def __init__(self, takes: int = 1 << 30) -> None:
+        self.takes = takes
+        self.sent = b""
+        self.sends = 0
+        self.broken = False
+        self._room = trio.lowlevel.ParkingLot()
+
+    def send_now(self, data: bytes | bytearray | memoryview) -> int:
+        if self.broken:
+            raise trio.BrokenResourceError
+        taken = min(self.takes, len(data))
+        self.takes -= taken
+        self.sent += bytes(data[:taken])
+        self.sends += 1
+        return taken
+
+    async def wait_send_all_might_not_block(self) -> None:
+        while not self.takes:
+            await self._room.park()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        raise AssertionError(f"the direct way is there for {data!r}")
+
+    async def aclose(self) -> None:
+        raise AssertionError("closing is the connection's business")
+
+    def drain(self, takes: int = 1 << 30) -> None:
+        self.takes = takes
+        self._room.unpark_all()
+
+
+class Losses(list[str]):
+    pass
+
+
+@pytest.fixture
+def losses() -> Losses:
+    return Losses()
+
+
+Making = Callable[..., Writer]
+
+
+@pytest.fixture
+def make(nursery: trio.Nursery, losses: Losses) -> Making:
+    def writer(pipe: trio.abc.SendStream, **bounds: float) -> Writer:
+        made = Writer(pipe, on_lost=losses.append, **bounds)  # type: ignore[arg-type]  # ints and floats
+        nursery.start_soon(made.run)
+        return made
+
+    return writer
+
+
+settled = trio.testing.wait_all_tasks_blocked
+
+
+async def test_an_idle_writer_sends_within_the_flush(make: Making) -> None:
+    pipe = Pipe()
+    writer = make(pipe)
+    await settled()
+    for frame in (b"a", b"b", b"c"):
+        assert writer.stage(frame)
+    assert pipe.sent == b""
+    writer.flush()
+    assert (pipe.sent, pipe.sends) == (b"abc", 1)
+
+
+async def test_what_the_socket_does_not_take_is_finished_before_anything_else(make: Making) -> None:
+    pipe = Pipe(takes=2)
+    writer = make(pipe)
+    await settled()
+    writer.stage(b"first")
+    writer.flush()
+    writer.control(frames.ping_frame())
+    writer.stage(b"second")
+    writer.flush()
+    assert pipe.sent == b"fi"
+    pipe.drain()
+    await settled()
+    assert pipe.sent == b"first" + frames.ping_frame() + b"second"
+
+
+async def test_f6_control_frames_overtake_queued_data_between_frames(make: Making) -> None:
+    pipe = Pipe(takes=0)
+    writer = make(pipe)
+    await settled()
+    for number in range(5):
+        writer.stage(b"<%d>" % number)
+        writer.flush()
+    await settled()
+    writer.control(frames.pong_frame(b"late"))
+    pipe.drain()
+    await settled()
+    assert sorted(pipe.sent.replace(frames.pong_frame(b"late"), b"|")) == sorted(
+        b"<0><1><2><3><4>|"
+    )
+    assert pipe.sent.index(frames.pong_frame(b"late")) < pipe.sent.index(b"<4>")
+    assert pipe.sent.replace(frames.pong_frame(b"late"), b"") == b"<0><1><2><3><4>"
+
+
+async def test_a_flood_of_pings_keeps_only_the_latest_pong_waiting(make: Making) -> None:
+    pipe = Pipe(takes=0)
+    writer = make(pipe)
+    await settled()
+    writer.stage(b"data")
+    writer.flush()
+    for number in range(1000):
+        writer.control(frames.pong_frame(b"%d" % number))
+    assert len(writer._control) == 1
+    pipe.drain()
+    await settled()
+    assert pipe.sent == b"data" + frames.pong_frame(b"999")
+
+
+async def test_a_full_queue_says_no_in_chunks_and_in_bytes(make: Making) -> None:
+    pipe = Pipe(takes=0)
+    writer = make(pipe, capacity=10, max_bytes=1000)
+    await settled()
+    taken = 0
+    while writer.stage(b"x"):
+        writer.flush()
+        taken += 1
+    assert taken <= 11
+    pipe.drain()
+    await settled()
+    assert pipe.sent == b"x" * taken
+    pipe.drain(takes=0)
+    assert writer.stage(b"y" * 5000), "no frame is too large for an empty queue"
+    writer.flush()
+    writer.stage(b"z" * 1000)
+    writer.flush()
+    assert not writer.stage(b"w")
+
+
+async def test_answers_are_taken_even_when_full_and_leave_in_order(make: Making) -> None:
+    pipe = Pipe(takes=0)
+    writer = make(pipe, capacity=3)
+    await settled()
+    expected = b""
+    for number in range(50):
+        frame = b"<%d>" % number
+        writer.stage_answer(frame)
+        writer.flush()
+        expected += frame
+    pipe.drain()
+    await settled()
+    assert pipe.sent == expected
+
+
+async def test_f4_a_full_queue_makes_others_wait_and_room_wakes_them(
+    make: Making, nursery: trio.Nursery
+) -> None:
+    pipe = Pipe(takes=0)
+    writer = make(pipe, max_bytes=10)
+    await settled()
+    writer.stage(b"0123456789")
+    writer.flush()
+    writer.stage(b"0123456789")
+    writer.flush()
+    assert not writer.has_room
+    done: list[str] = []
+
+    async def feed() -> None:
+        await writer.send(b"more")
+        done.append("fed")
+
+    async def watch() -> None:
+        await writer.wait_room()
+        done.append("room")
+
+    nursery.start_soon(feed)
+    nursery.start_soon(watch)
+    await settled()
+    assert done == []
+    pipe.drain()
+    await settled()
+    assert sorted(done) == ["fed", "room"]
+    assert pipe.sent == b"01234567890123456789more"
+
+
+async def test_a_cancelled_send_has_sent_nothing(make: Making) -> None:
+    pipe = Pipe(takes=0)
+    writer = make(pipe, max_bytes=10)
+    await settled()
+    for _ in range(2):
+        writer.stage(b"0123456789")
+        writer.flush()
+    with trio.move_on_after(0.01):
+        await writer.send(b"never")
+    pipe.drain()
+    await settled()
+    assert b"never" not in pipe.sent
+
+
+async def test_finish_flushes_everything_and_ends_with_the_last_frame() -> None:
+    pipe = Pipe(takes=3)
+    writer = Writer(pipe, on_lost=lambda _: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        await settled()
+        for _ in range(5):
+            writer.stage(b"data")
+            writer.flush()
+        writer.finish(b"close")
+        assert not writer.stage(b"after the end")
+        writer.stage_answer(b"after the end")
+        writer.flush()
+        pipe.drain()
+    assert pipe.sent == b"data" * 5 + b"close"
+
+
+async def test_abandon_drops_the_queue_but_not_half_a_frame_nor_control() -> None:
+    pipe = Pipe(takes=2)
+    writer = Writer(pipe, on_lost=lambda _: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        await settled()
+        writer.stage(b"half")
+        writer.flush()
+        await settled()
+        for _ in range(5):
+            writer.stage(b"dropped")
+            writer.flush()
+        writer.control(b"\x88close")
+        writer.abandon()
+        pipe.drain()
+    assert pipe.sent == b"half\x88close"
+
+
+async def test_a_stalled_socket_loses_the_connection_after_the_write_timeout(
+    make: Making, losses: Losses, autojump_clock: trio.testing.MockClock
+) -> None:
+    pipe = Pipe(takes=0)
+    writer = make(pipe, write_timeout=10.0)
+    await settled()
+    began = autojump_clock.current_time()
+    writer.stage(b"data")
+    writer.flush()
+    await trio.sleep(9)
+    assert losses == []
+    await trio.sleep(2)
+    assert autojump_clock.current_time() >= began + 11
+    assert "stalled" in losses[0]
+    assert not writer.stage(b"more")
+    await writer.send(b"more")
+    await writer.wait_room()
+
+
+async def test_slow_progress_is_no_stall(make: Making, losses: Losses) -> None:
+    pipe = Pipe(takes=0)
+    writer = make(pipe, write_timeout=10.0)
+    await settled()
+    writer.stage(b"x" * 10)
+    writer.flush()
+    for _ in range(10):
+        await trio.sleep(9)
+        pipe.drain(takes=1)
+    await trio.sleep(1)
+    assert autojump_clock.current_time() >= began + 90
+    assert pipe.sent == b"x" * 10
+    assert losses == []
+
+
+async def test_a_broken_socket_loses_the_connection_once(make: Making, losses: Losses) -> None:
+    pipe = Pipe()
+    writer = make(pipe)
+    await settled()
+    pipe.broken = True
+    for _ in range(3):
+        writer.stage(b"data")
+        writer.flush()
+        writer.control(b"\x89\x00")
+    await settled()
+    assert losses == ["the peer is gone"]
+
+
+async def test_a_stream_without_the_direct_way_is_served_as_well(make: Making) -> None:
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    writer = make(ours, capacity=5)
+    expected = b"".join([b"<%d>" % number for number in range(200)])
+    received = b""
+
+    async def read_slowly() -> None:
+        nonlocal received
+        while len(received) < len(expected) + 1:
+            received += bytes(await theirs.receive_some(7))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_slowly)
+        for number in range(200):
+            await writer.send(b"<%d>" % number)
+            if number == 100:
+                writer.control(b"!")
+    assert received.replace(b"!", b"") == expected
+    assert received.index(b"!") < received.index(b"<110>")
