@@ -1,0 +1,308 @@
+"""A store in memory: plain and obviously right.
+
+It is the oracle of every other store's tests, and serves `--store memory:`. Commits cost a few
+dictionary accesses; a query looks at every event and sorts, some hundreds of events between two
+looks at the budget, and remembers its result, of which each page gives what is still there.
+
+Nothing here is shared between threads or processes.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from relay.protocol.event import KIND_DELETION, Event, Record, expiration, is_ephemeral
+from relay.protocol.filters import Filter
+from relay.store.api import Budget, Committed, LogEntry, Outcome, Page, Tail
+from relay.store.semantics import address, deletion_request, supersedes
+
+_STEP_EVENTS: Final = 500
+"""Events looked at between two looks at the budget: about a millisecond."""
+
+
+class _Stored(NamedTuple):
+    seq: int
+    record: Record
+    expires: int | None
+
+    def visible(self, now: int) -> bool:
+        return self.expires is None or self.expires > now
+
+
+class MemoryStore:
+    """What the writer and the readers of one process share."""
+
+    def __init__(self) -> None:
+        self._head = 0
+        self._log: dict[int, _Stored] = {}  # by seq, hence in log order
+        self._by_id: dict[str, _Stored] = {}
+        self._by_address: dict[str, _Stored] = {}
+        self._expiring: dict[str, _Stored] = {}
+        self._deleted_ids: set[tuple[str, str]] = set()  # (id, author)
+        self._deleted_addresses: dict[str, int] = {}  # up to and with this created_at
+
+    def writer(self) -> "MemoryWriter":
+        """Return the writer."""
+        return MemoryWriter(self)
+
+    def reader(self) -> "MemoryReader":
+        """Return a reader; any number may be made."""
+        return MemoryReader(self)
+
+    @property
+    def head(self) -> int:
+        """The seq of the last accepted event; 0 in the beginning."""
+        return self._head
+
+    def accept(self, record: Record, now: int) -> Committed:
+        """Take one event, by the rules of `relay.store.api`."""
+        event = record.event
+        expires = expiration(event)
+        if expires is not None and expires <= now:
+            return Committed(Outcome.EXPIRED, 0)
+        if event.id in self._by_id:
+            return Committed(Outcome.DUPLICATE, 0)
+        event_address = address(event)
+        if self._is_deleted(event, event_address):
+            return Committed(Outcome.DELETED, 0)
+        if event_address is not None:
+            current = self._by_address.get(event_address)
+            if current is not None:
+                version = current.record.event
+                if current.visible(now) and not supersedes(event, version.created_at, version.id):
+                    return Committed(Outcome.SUPERSEDED, 0)
+                self._remove(current)
+        self._head += 1
+        stored = _Stored(self._head, record, expires)
+        self._log[stored.seq] = stored
+        self._by_id[event.id] = stored
+        if event_address is not None:
+            self._by_address[event_address] = stored
+        if expires is not None:
+            self._expiring[event.id] = stored
+        self._delete_what_is_named(event)
+        return Committed(Outcome.STORED, stored.seq)
+
+    def remove_expired(self, now: int, max_events: int) -> int:
+        """Remove expired events, the longest expired first; return how many."""
+        expired = [stored for stored in self._expiring.values() if not stored.visible(now)]
+        expired.sort(key=lambda stored: stored.expires or 0)
+        for stored in expired[:max_events]:
+            self._remove(stored)
+        return min(len(expired), max_events)
+
+    def snapshot(self) -> list[_Stored]:
+        """Return everything stored, in log order."""
+        return list(self._log.values())
+
+    def after(self, seq: int) -> Iterator[_Stored]:
+        """Yield what is stored after `seq`, in log order."""
+        if self._head - seq < len(self._log):
+            between = (self._log.get(number) for number in range(seq + 1, self._head + 1))
+            return (stored for stored in between if stored is not None)
+        return (stored for stored in self._log.values() if stored.seq > seq)
+
+    def still_holds(self, stored: _Stored) -> bool:
+        """Tell whether `stored` has not been removed."""
+        return stored.seq in self._log
+
+    def _is_deleted(self, event: Event, event_address: str | None) -> bool:
+        if event_address is not None:
+            until = self._deleted_addresses.get(event_address)
+            if until is not None and event.created_at <= until:
+                return True
+        return event.kind != KIND_DELETION and (event.id, event.pubkey) in self._deleted_ids
+
+    def _delete_what_is_named(self, event: Event) -> None:
+        request = deletion_request(event)
+        if request is None:
+            return
+        for event_id in request.ids:
+            self._deleted_ids.add((event_id, event.pubkey))
+            named = self._by_id.get(event_id)
+            if named is not None:
+                target = named.record.event
+                if target.pubkey == event.pubkey and target.kind != KIND_DELETION:
+                    self._remove(named)
+        for name in request.addresses:
+            until = self._deleted_addresses.get(name, 0)
+            self._deleted_addresses[name] = max(until, event.created_at)
+            named = self._by_address.get(name)
+            if named is not None and named.record.event.created_at <= event.created_at:
+                self._remove(named)
+
+    def _remove(self, stored: _Stored) -> None:
+        event = stored.record.event
+        del self._log[stored.seq]
+        del self._by_id[event.id]
+        self._expiring.pop(event.id, None)
+        event_address = address(event)
+        if event_address is not None:
+            del self._by_address[event_address]
+
+
+class MemoryWriter:
+    """The `EventWriter` of a `MemoryStore`. Durable as long as the process is."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def commit(self, records: Sequence[Record], now: int) -> list[Committed]:
+        """Take a batch; see `EventWriter.commit`."""
+        if any(is_ephemeral(record.event.kind) for record in records):
+            raise ValueError("ephemeral events are never stored")
+        return [self._store.accept(record, now) for record in records]
+
+    def sweep(self, now: int, max_events: int) -> int:
+        """Remove expired events; see `EventWriter.sweep`."""
+        return self._store.remove_expired(now, max_events)
+
+    def maintain(self) -> None:
+        """Do nothing: memory needs no housekeeping."""
+
+    def close(self) -> None:
+        """Do nothing: the store lives as long as something refers to it."""
+
+
+class MemoryReader:
+    """The `EventReader` of a `MemoryStore`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def head(self) -> int:
+        """Return the seq of the last committed event."""
+        return self._store.head
+
+    def query(self, filters: Sequence[Filter], default_limit: int, now: int) -> "MemoryQuery":
+        """Begin to answer `filters`; see `EventReader.query`."""
+        return MemoryQuery(self._store, filters, default_limit, now)
+
+    def count(self, filters: Sequence[Filter], now: int) -> "MemoryCounting":
+        """Begin to count; see `EventReader.count`."""
+        return MemoryCounting(self._store, filters, now)
+
+    def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
+        """Return the log after `after`; see `EventReader.tail`."""
+        entries: list[LogEntry] = []
+        size = 0
+        position = after
+        for stored in self._store.after(after):
+            if len(entries) >= max_events or size >= max_bytes:
+                return Tail(entries, position)
+            position = stored.seq
+            if stored.visible(now):
+                entries.append(LogEntry(stored.seq, stored.record))
+                size += len(stored.record.raw)
+        return Tail(entries, max(after, self._store.head))
+
+    def close(self) -> None:
+        """Do nothing: a reader holds nothing."""
+
+
+class MemoryQuery:
+    """The `Query` of a `MemoryStore`."""
+
+    def __init__(
+        self, store: MemoryStore, filters: Sequence[Filter], default_limit: int, now: int
+    ) -> None:
+        self._store = store
+        self._now = now
+        self._limits = [
+            default_limit if filter_.limit is None else filter_.limit for filter_ in filters
+        ]
+        self._filters = filters
+        self._position = store.head
+        self._unseen = store.snapshot()
+        self._matches: list[list[_Stored]] = [[] for _ in filters]
+        self._result: list[_Stored] | None = None
+        self._given = 0
+        self._complete: bool | None = None
+
+    @property
+    def position(self) -> int:
+        """The log's head when the query began."""
+        return self._position
+
+    @property
+    def complete(self) -> bool | None:
+        """Whether every stored match was given; see `Query.complete`."""
+        if self._result is None or self._given < len(self._result):
+            return None
+        return self._complete
+
+    def page(self, max_events: int, max_bytes: int, budget: Budget) -> Page:
+        """Return the next events; see `Query.page`."""
+        if self._result is None:
+            self._look_at_some()
+            while self._unseen:
+                if budget():
+                    return Page([], finished=False)
+                self._look_at_some()
+            self._result = self._conclude()
+        rows: list[bytes] = []
+        size = 0
+        while self._given < len(self._result) and len(rows) < max_events and size < max_bytes:
+            stored = self._result[self._given]
+            self._given += 1
+            if self._store.still_holds(stored):
+                rows.append(stored.record.raw)
+                size += len(stored.record.raw)
+        return Page(rows, finished=self._given == len(self._result))
+
+    def _look_at_some(self) -> None:
+        some, self._unseen = self._unseen[:_STEP_EVENTS], self._unseen[_STEP_EVENTS:]
+        for filter_, matches in zip(self._filters, self._matches, strict=True):
+            matches += [
+                stored
+                for stored in some
+                if stored.visible(self._now) and filter_.matches(stored.record.event)
+            ]
+
+    def _conclude(self) -> list[_Stored]:
+        limited = [
+            _in_order(matches)[:limit]
+            for matches, limit in zip(self._matches, self._limits, strict=True)
+        ]
+        result = _union(limited)
+        if 0 in self._limits:
+            # Nothing stored was asked for, so nobody looked whether there is something.
+            self._complete = None
+        else:
+            self._complete = len(result) == len(_union(self._matches))
+        return result
+
+
+class MemoryCounting:
+    """The `Counting` of a `MemoryStore`."""
+
+    def __init__(self, store: MemoryStore, filters: Sequence[Filter], now: int) -> None:
+        self._filters = filters
+        self._now = now
+        self._unseen = store.snapshot()
+        self._total = 0
+
+    @property
+    def total(self) -> int:
+        """Events counted up to now."""
+        return self._total
+
+    def step(self, budget: Budget) -> bool:
+        """Count on; see `Counting.step`."""
+        while self._unseen:
+            some, self._unseen = self._unseen[:_STEP_EVENTS], self._unseen[_STEP_EVENTS:]
+            self._total += sum(
+                stored.visible(self._now)
+                and any(filter_.matches(stored.record.event) for filter_ in self._filters)
+                for stored in some
+            )
+            if self._unseen and budget():
+                return False
+        return True
+
+
+def _in_order(matches: Iterable[_Stored]) -> list[_Stored]:
+    return sorted(matches, key=lambda stored: (-stored.record.event.created_at, stored.record[0].id))
+
+
+def _union(matches: Sequence[Sequence[_Stored]]) -> list[_Stored]:
+    return _in_order({stored.seq: stored for some in matches for stored in some}.values())
