@@ -19,6 +19,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Final
 
 import trio
@@ -38,7 +39,7 @@ _TOO_BIG: Final = 1009
 # As h11 finds the end of a head.
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 
-_OLD_HTTP: Final = re.compile(rb"[^\r\n]* HTTP/1\.0\r?\n")
+_HTTP_1_1: Final = re.compile(rb"[^\r\n]* HTTP/1\.1\r?\n")
 
 _KEY_BYTES: Final = 16
 
@@ -83,8 +84,7 @@ class WebSocket(WebSocketConnection):
         with a 4xx, and when the peer is gone. After a cancellation the connection is fit only to
         be closed.
         """
-        end = _END_OF_HEAD.search(head)
-        opening = head[: end.end()] if end else head
+        opening, following = _split(head)
         objection: RemoteProtocolError | None = None
         try:
             request = self._parse_request(opening)
@@ -92,15 +92,17 @@ class WebSocket(WebSocketConnection):
             objection = error
         try:
             if objection is not None:
-                await self._send(objection.event_hint or RejectConnection())
+                await self._stream.send_all(_refusal(objection))
                 raise ConnectionLost(f"no valid upgrade: {objection}") from objection
             await self._handle_request_event(request)
             await (await self._get_request()).accept(extra_headers=list(extra_headers))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionLost("lost during the opening handshake") from error
-        self._lane.receive_data(head[len(opening) :])
+        self._lane.receive_data(following)
 
     def _parse_request(self, opening: bytes) -> Request:
+        if not opening:
+            raise RemoteProtocolError("the request head is incomplete")
         try:
             self._wsproto.receive_data(opening)
         except UnicodeError as error:
@@ -110,7 +112,7 @@ class WebSocket(WebSocketConnection):
             if isinstance(event, Request):
                 _check_request(opening, event)
                 return event
-        raise RemoteProtocolError("the request head is incomplete")
+        raise RemoteProtocolError("not a request")
 
     async def receive(self) -> list[Message]:
         """Wait for the next chunk of bytes and return the messages that it completes, in order.
@@ -214,10 +216,27 @@ class WebSocket(WebSocketConnection):
         """Leave the stream open (a hook): the writer still has the answer to the peer's Close."""
 
 
+def _split(head: bytes) -> tuple[bytes, bytes]:
+    """Return the request head and what follows it; the head is b"" where it has no end."""
+    end = _END_OF_HEAD.search(head)
+    at = end.end() if end else 0
+    return head[:at], head[at:]
+
+
+def _refusal(objection: RemoteProtocolError) -> bytes:
+    # Not left to wsproto, whose HTTP state may not allow a response after what it has seen.
+    hint = objection.event_hint
+    rejection = hint if isinstance(hint, RejectConnection) else RejectConnection()
+    status = HTTPStatus(rejection.status_code)
+    lines = [b"HTTP/1.1 %d %b" % (status, status.phrase.encode())]
+    lines += [b"%b: %b" % header for header in rejection.headers]
+    return b"\r\n".join([*lines, b"Content-Length: 0", b"Connection: close", b"", b""])
+
+
 def _check_request(opening: bytes, request: Request) -> None:
     """Raise `RemoteProtocolError` for what wsproto lets through against RFC 6455 section 4.2.1."""
     refusal = RejectConnection()
-    if _OLD_HTTP.match(opening):
+    if not _HTTP_1_1.match(opening):
         raise RemoteProtocolError("an upgrade needs HTTP/1.1", event_hint=refusal)
     headers = dict(request.extra_headers)
     # The bytes of a body would be taken for frames.
