@@ -32,6 +32,8 @@ _NOT_LISTENING: Final = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
 # With port 0 and several addresses, the port that the first one got may be taken on another.
 _PORT_ATTEMPTS: Final = 10
 
+_LARGEST_PORT: Final = 0xFFFF
+
 # IPv6 is switched off, or the address is another machine's.
 _NO_SUCH_ADDRESS: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
@@ -58,6 +60,8 @@ async def accept_connections(
     cancellation loses no accepted connection and leaves the listening socket open: the caller
     closes it.
     """
+    if listener.fileno() < 0:
+        raise ListenError("the listening socket was closed")
     listener.setblocking(False)
     pause = _FIRST_PAUSE
     while True:
@@ -103,11 +107,14 @@ def open_listeners(host: str, port: int, backlog: int) -> list[socket.socket]:
     Raises `ListenError`, naming address and cause, unless all could be opened. A family of
     addresses that the machine does not have is left out as long as there is another.
     """
+    if not 0 <= port <= _LARGEST_PORT:
+        # The resolver would take it modulo 65536.
+        raise ListenError(f"cannot listen on {_shown(host, port)}: there is no such port")
     try:
         resolved = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except (OSError, UnicodeError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         raise ListenError(f"cannot listen on {_shown(host, port)}: {error}") from error
     # Sorted by family, IPv4 first; a resolver may name the same address twice.
     addresses = sorted({(family, address) for family, _, _, _, address in resolved})

@@ -41,6 +41,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """For the peer's part of the closing handshake, and for flushing before it."""
     drain_timeout: float = 5.0
     """For a shutdown, from the signal to the end."""
+    follow_interval: float = 0.1
+    """Between two looks for what other processes have committed."""
+    sweep_interval: float = 15.0
+    """Between two removals of expired events."""
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,8 @@ RESPONSE_SECONDS: Final = 10.0
 # international names, quadratic in their length, away.
 _MAX_HOST_CHARACTERS: Final = 261
 
+_VERSIONS: Final = frozenset({b"1.0", b"1.1"})
+
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OURS: Final = frozenset({"connection", "content-length", "transfer-encoding"})
@@ -135,8 +137,9 @@ async def read_request(
     """Read the head of a request; a `Response` is the refusal that the peer should be sent.
 
     Refused are: a head that is malformed or has an impossible Host (400), is not there after
-    `seconds` (408), or is larger than `max_head_bytes` (431). However slowly the bytes come, the
-    deadline is for all of them.
+    `seconds` (408), is larger than `max_head_bytes` (431), announces a transfer coding other than
+    chunked (501) or is of an HTTP version other than 1.0 and 1.1 (505). However slowly the bytes
+    come, the deadline is for all of them.
 
     Raises `ConnectionLost` when the peer leaves before. After a cancellation the bytes read are
     lost.
@@ -232,6 +235,8 @@ async def respond(
 
 
 def _request(event: h11.Request, head: bytes) -> Request | Response:
+    if event.http_version not in _VERSIONS:
+        return plain_response(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
     headers = tuple(
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in event.headers
     )

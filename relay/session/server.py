@@ -34,9 +34,6 @@ from relay.session.publisher import Publisher
 from relay.session.stream import SocketStream
 
 _GOING_AWAY = 1001
-_FOLLOW_INTERVAL = 0.1
-"""Seconds between two looks for what other processes have committed."""
-_SWEEP_INTERVAL = 15.0
 _SWEEP_EVENTS = 1000
 _REFUSED_AT_ONCE = 256
 """So many connections beyond the limit are still told so; more are reset."""
@@ -238,7 +235,7 @@ class Server:
 
     async def _follow(self) -> None:
         while True:
-            await trio.sleep(_FOLLOW_INTERVAL)
+            await trio.sleep(self._core.timing.follow_interval)
             try:
                 await self._publisher.follow()
             except StoreError as error:
@@ -247,7 +244,7 @@ class Server:
 
     async def _sweep(self) -> None:
         while True:
-            await trio.sleep(_SWEEP_INTERVAL)
+            await trio.sleep(self._core.timing.sweep_interval)
             try:
                 removed = await self._committer.sweep(self._core.now(), _SWEEP_EVENTS)
             except StoreError as error:

@@ -61,7 +61,14 @@ class SocketStream(trio.abc.HalfCloseableStream):
     `OSError` says that the peer is gone already.
     """
 
-    __slots__ = ("_immediate", "_immediate_budget", "_sending", "_socket", "peer_address")
+    __slots__ = (
+        "_eof_sent",
+        "_immediate",
+        "_immediate_budget",
+        "_sending",
+        "_socket",
+        "peer_address",
+    )
 
     peer_address: tuple[str, int]
     """The peer's IP address and port as they were at the start; ("", 0) for a local socket."""
@@ -86,6 +93,7 @@ class SocketStream(trio.abc.HalfCloseableStream):
         self._immediate_budget = immediate_budget
         self._immediate = 0
         self._sending = False
+        self._eof_sent = False
 
     def send_now(self, data: Bytes) -> int:
         """Send what the kernel takes at once, and return the number of bytes, 0 if none.
@@ -123,8 +131,8 @@ class SocketStream(trio.abc.HalfCloseableStream):
             self._sending = False
 
     async def _send_rest(self, data: Bytes) -> None:
-        # An empty send would not notice that the stream is closed.
-        if self._socket.fileno() < 0:
+        # An empty send would not notice.
+        if self._eof_sent or self._socket.fileno() < 0:
             raise trio.ClosedResourceError("this stream was already closed")
         rest: Bytes = data
         while rest:
@@ -187,11 +195,14 @@ class SocketStream(trio.abc.HalfCloseableStream):
     async def send_eof(self) -> None:
         """Tell the peer that nothing more comes, and go on receiving.
 
-        Raises as `send_all` does. Always a checkpoint.
+        Raises as `send_all` does. Always a checkpoint. Doing it twice is harmless.
         """
         if self._sending:
             raise trio.BusyResourceError("another task is already sending on this stream")
         await checkpoint()
+        if self._eof_sent:
+            return
+        self._eof_sent = True
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError as error:

@@ -1,0 +1,299 @@
+"""The failures seen elsewhere that must be impossible here: F1-F4 and F7, over real sockets."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from relay.protocol.filters import Filter
+from relay.session.core import Capacity, Timing
+from relay.store.api import Budget, Counting, Page, Query, Tail
+from relay.store.memory import MemoryStore
+from tests.corpus import Author
+from tests.served import Client, client
+from tests.session.serving import AUTHOR, NOW, Serving, notes, serve, tasks
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def receive_ids(one: Client, name: str, count: int) -> list[str]:
+    return [(await one.event(name)).id for _ in range(count)]
+
+
+async def test_f1_every_event_reaches_every_matching_subscription_exactly_once(
+    nursery: trio.Nursery,
+) -> None:
+    serving = await serve(nursery)
+    per_author, authors = 40, [Author(f"f1 {number}") for number in range(3)]
+    async with trio.open_nursery() as clients:
+        received: dict[int, list[str]] = {}
+        ready = trio.Event()
+        finished = trio.Event()
+
+        async def subscribe(number: int) -> None:
+            async with client(serving.url) as one:
+                mine = [author.pubkey for author in authors[: 1 + number % 3]]
+                # two filters that match the same events: still each of them once
+                live = await one.subscribe({"authors": mine}, {"kinds": [1], "authors": mine})
+                received[number] = []
+                if len(received) == 12:
+                    ready.set()
+                received[number] = await receive_ids(one, live, per_author * len(mine))
+                await finished.wait()
+                await one.nothing(0.1)
+
+        for number in range(12):
+            clients.start_soon(subscribe, number)
+        await ready.wait()
+        sent: list[str] = []
+        async with trio.open_nursery() as publishers:
+
+            async def publish(author: Author) -> None:
+                async with client(serving.url) as one:
+                    for event in notes(per_author, author=author):
+                        sent.append(event.id)
+                        await one.accept(event)
+
+            for author in authors:
+                publishers.start_soon(publish, author)
+        finished.set()
+    orders = set()
+    for number, ids in received.items():
+        assert len(ids) == len(set(ids)) == per_author * (1 + number % 3)
+        assert set(ids) <= set(sent)
+        if number % 3 == 2:
+            orders.add(tuple(ids))
+    assert len(orders) == 1, "all subscriptions see the same log in the same order"
+
+
+async def test_f2_both_forms_of_req_are_served(nursery: trio.Nursery) -> None:
+    serving = await serve(nursery)
+    note, reaction = notes(1)[0], notes(1, kind=7)[0]
+    async with client(serving.url) as one:
+        await one.accept(note, reaction)
+        for name, filters in {
+            "separate": [{"kinds": [1]}, {"kinds": [7]}],
+            "wrapped": [[{"kinds": [1]}, {"kinds": [7]}]],
+        }.items():
+            await one.send(["REQ", name, *filters])
+            assert set(await receive_ids(one, name, 2)) == {note.id, reaction.id}
+            await one.expect("EOSE", name)
+
+
+async def test_f3_a_subscription_stays_live_for_any_number_of_events(
+    nursery: trio.Nursery,
+) -> None:
+    serving = await serve(nursery)
+    async with client(serving.url) as reader, client(serving.url) as writer:
+        live = await reader.subscribe({"kinds": [1]})
+        for event in notes(500):
+            await writer.accept(event)
+            assert (await reader.event(live)).id == event.id
+
+
+async def test_f3_a_subscription_left_alone_for_a_week_still_delivers(
+    mock_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    mock_clock.rate = 1.0
+    minutes = 60.0
+    timing = Timing(ping_interval=30 * minutes, pong_timeout=60 * minutes)
+    serving = await serve(nursery, timing=timing)
+    async with client(serving.url) as reader, client(serving.url) as writer:
+        live = await reader.subscribe({"kinds": [1]})
+        began = trio.current_time()
+        for _ in range(7 * 24 * 2):
+            # pings and pongs travel over real sockets, which takes real time
+            mock_clock.jump(30 * minutes)
+            await trio.testing.wait_all_tasks_blocked(0.003)
+        assert trio.current_time() - began >= 7 * 24 * 60 * minutes
+        (event,) = notes(1)
+        await writer.accept(event)
+        assert (await reader.event(live)).id == event.id
+
+
+class SlowStore(MemoryStore):
+    """A store that needs many steps for queries that ask for kind 9."""
+
+    steps = 200
+
+    def reader(self) -> "SlowReader":  # type: ignore[override]  # a reader all the same
+        return SlowReader(self)
+
+
+class SlowReader:
+    def __init__(self, store: MemoryStore) -> None:
+        self._reader = MemoryStore.reader(store)
+        self.slow_pages = 0
+
+    def head(self) -> int:
+        return self._reader.head()
+
+    def query(self, filters: Sequence[Filter], default_limit: int, now: int) -> Query:
+        query = self._reader.query(filters, default_limit, now)
+        slow = any(one.kinds == {9} for one in filters)
+        return SlowQuery(query, self) if slow else query
+
+    def count(self, filters: Sequence[Filter], now: int) -> Counting:
+        return self._reader.count(filters, now)
+
+    def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
+        return self._reader.tail(after, max_events, max_bytes, now)
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+class SlowQuery:
+    def __init__(self, query: Query, reader: SlowReader) -> None:
+        self._query = query
+        self._reader = reader
+        self.go_on = SlowStore.steps
+
+    @property
+    def position(self) -> int:
+        return self._query.position
+
+    @property
+    def complete(self) -> bool | None:
+        return self._query.complete
+
+    def page(self, max_events: int, max_bytes: int, budget: Budget) -> Page:
+        if self.go_on:
+            self.go_on -= 1
+            self._reader.slow_pages += 1
+            return Page([], finished=False)
+        return self._query.page(max_events, max_bytes, budget)
+
+
+async def test_f4_a_slow_query_delays_only_itself_and_nothing_is_dropped(
+    nursery: trio.Nursery,
+) -> None:
+    store = SlowStore()
+    SlowStore.steps = 100_000_000
+    reader = store.reader()
+    serving = await serve(nursery, store=store, reader=reader)
+    async with client(serving.url) as one:
+        await one.send(["REQ", "slow", {"kinds": [9]}])
+        # many more messages on the same connection than any queue holds
+        events = notes(300)
+        await one.accept(*events)
+        for number in range(150):
+            await one.subscribe({"ids": [events[number].id]}, name=f"fast {number}")
+            assert (await one.event(f"fast {number}")).id == events[number].id
+            await one.send(["CLOSE", f"fast {number}"])
+        assert await one.count({}) == 300
+        assert reader.slow_pages > 0
+        await one.send(["CLOSE", "slow"])
+        await serving.until(subscriptions=0)
+        done = reader.slow_pages
+        await one.count({})
+        assert reader.slow_pages - done <= 1, "a closed query goes on"
+
+
+@pytest.mark.parametrize("log_entries", [4096, 10], ids=["from memory", "from the store"])
+async def test_f4_a_slow_reader_misses_nothing_and_costs_the_others_nothing(
+    nursery: trio.Nursery, log_entries: int
+) -> None:
+    serving = await serve(nursery, capacity=Capacity(outbox_bytes=65_536), log_entries=log_entries)
+    events = notes(400, size=20_000)
+    async with client(serving.url) as writer, client(serving.url) as quick:
+        slow = serving.dial()
+        await slow.handshake()
+        slow.send(["REQ", "slow", {"kinds": [1]}])
+        live = await quick.subscribe({"kinds": [1]})
+        await serving.until(subscriptions=2)
+        for event in events:
+            await writer.accept(event)
+            assert (await quick.event(live)).id == event.id
+        assert serving.core.counters.fell_behind >= 1, "the slow one was not slow enough"
+        assert await read_ids(slow.socket.fileno(), "slow", len(events)) == [
+            event.id for event in events
+        ]
+        # and it is live again
+        (last,) = notes(1, kind=1, author=Author("afterwards"))
+        await writer.accept(last)
+        assert await read_ids(slow.socket.fileno(), "slow", 1) == [last.id]
+        slow.close()
+
+
+async def read_ids(descriptor: int, name: str, count: int) -> list[str]:
+    """Read so many events of a subscription from a raw socket, and tell their ids."""
+    marker = f'["EVENT","{name}",{{"id":"'.encode()
+    data = b""
+    with trio.fail_after(30):
+        while data.count(marker) < count or not data.endswith(b"}]"):
+            await trio.lowlevel.wait_readable(descriptor)
+            chunk = os.read(descriptor, 1 << 20)
+            assert chunk, "the connection ended"
+            data += chunk
+    return [piece[:64].decode() for piece in data.split(marker)[1:]]
+
+
+async def drop_abruptly(serving: Serving, number: int) -> None:
+    """Connect, subscribe (without waiting for the answer now and then), and vanish."""
+    one = serving.dial()
+    await one.handshake()
+    one.send(["REQ", "a", {"kinds": [1]}], ["REQ", "b", {"authors": [AUTHOR.pubkey]}])
+    if number % 3:
+        await trio.lowlevel.wait_readable(one.socket)
+    if number % 5 == 0:
+        one.publish(AUTHOR.sign(1, f"last words {number}", [], NOW))
+    if number % 7 == 0:
+        # in the middle of a frame
+        one.socket.sendall(b"\x81\xfe\x40\x00half")
+    if number % 2:
+        one.reset()
+    else:
+        one.close()
+
+
+async def test_f7_after_1000_abrupt_disconnects_everything_is_back_at_the_baseline(
+    nursery: trio.Nursery,
+) -> None:
+    serving = await serve(nursery)
+    await drop_abruptly(serving, 0)
+    await serving.until(open_connections=0, subscriptions=0)
+    baseline = await tasks(), descriptors()
+    async with trio.open_nursery() as clients:
+        limit = trio.CapacityLimiter(100)
+
+        async def drop(number: int) -> None:
+            async with limit:
+                await drop_abruptly(serving, number)
+
+        for number in range(1000):
+            clients.start_soon(drop, number)
+    await serving.until(open_connections=0, subscriptions=0)
+    assert serving.core.counters.connections == 1001
+    assert serving.core.counters.faults == 0
+    assert serving.journal.errors() == []
+    with trio.fail_after(10):
+        while serving.server._ingest.unanswered:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+    assert (await tasks(), descriptors()) == baseline
+
+
+@pytest.mark.parametrize("end", ["fin", "rst", "close"])
+async def test_f7_each_way_to_leave_ends_the_subscriptions_at_once_while_nothing_flows(
+    nursery: trio.Nursery, end: str
+) -> None:
+    serving = await serve(nursery)
+    one = serving.dial()
+    await one.handshake()
+    one.send(["REQ", "s", {"kinds": [1]}])
+    await serving.until(subscriptions=1)
+    with trio.fail_after(1):
+        if end == "fin":
+            one.close()
+        elif end == "rst":
+            one.reset()
+        else:
+            one.send(["CLOSE", "s"])
+        await serving.until(subscriptions=0)
+    one.close()
+    await serving.until(open_connections=0)
