@@ -88,4 +88,4 @@ async def test_the_writer_process_ends_with_the_committer(tmp_path: Path) -> Non
         await nursery.start(committer.run)
         pid = writer_process()
         nursery.cancel_scope.cancel()
-    assert not Path(f"/proc/{pid}").exists()
+    assert pid not in process_tree(os.getpid())

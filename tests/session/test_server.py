@@ -2,6 +2,7 @@
 
 import json
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ class HeldCommitter:
         self.fails = False
         self._answers: dict[Ticket, list[Committed] | StoreUnavailable] = {}
 
-    async def begin(self, records: list[Record], now: int) -> Ticket:
+    async def begin(self, records: Sequence[Record], now: int) -> Ticket:
         ticket = Ticket(len(records))
         self._answers[ticket] = (
             StoreUnavailable("the disk is full")
