@@ -100,6 +100,8 @@ class Core:
     matcher: Matcher[Subscription] = field(default_factory=Matcher)
     recent_ids: dict[str, None] = field(default_factory=dict)
     """Ids that are stored for certain, the latest last: what is among them is a duplicate."""
+    recent_ephemeral_ids: dict[str, None] = field(default_factory=dict)
+    """The same for ephemeral events that were delivered: no store can tell that they were."""
     draining: bool = False
     """Whether the relay is stopping: nothing new is taken."""
 

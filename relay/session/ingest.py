@@ -40,6 +40,7 @@ _BATCHES_UNDER_WAY: Final = 2
 _RECENT_IDS: Final = 65_536
 
 _DUPLICATE: Final = "duplicate: this event is already stored"
+_DELIVERED: Final = "duplicate: this event was already delivered"
 _ANSWERS: Final = {
     Outcome.DUPLICATE: (True, _DUPLICATE),
     Outcome.SUPERSEDED: (True, "duplicate: a newer version of this event is already stored"),
@@ -213,12 +214,18 @@ class Ingest:
     ) -> list[LogEntry]:
         """Stage every OK of the batch; return what is to be published."""
         counters, recent = self._core.counters, self._core.recent_ids
+        delivered = self._core.recent_ephemeral_ids
         entries: list[LogEntry] = []
         committed = iter(outcomes)
         for submission, record in zip(batch.submissions, batch.records, strict=True):
             event_id = record.event.id
             if is_ephemeral(record.event.kind):
+                if event_id in delivered:
+                    answer = ok(event_id, accepted=True, reason=_DELIVERED)
+                    self._answer(submission, answer, touched, accepted=True)
+                    continue
                 counters.events_ephemeral += 1
+                delivered[event_id] = None
                 entries.append(LogEntry(0, record))
                 self._answer(submission, ok_stored(event_id), touched, accepted=True)
             elif failure is not None:
@@ -235,8 +242,9 @@ class Ingest:
                     accepted, reason = _ANSWERS[outcome]
                     answer = ok(event_id, accepted=accepted, reason=reason)
                     self._answer(submission, answer, touched, accepted=accepted)
-        while len(recent) > _RECENT_IDS:
-            del recent[next(iter(recent))]
+        for ids in (recent, delivered):
+            while len(ids) > _RECENT_IDS:
+                del ids[next(iter(ids))]
         return entries
 
     def _answer(

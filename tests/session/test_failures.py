@@ -76,11 +76,12 @@ async def test_f2_both_forms_of_req_are_served(nursery: trio.Nursery) -> None:
     note, reaction = notes(1)[0], notes(1, kind=7)[0]
     async with client(serving.url) as one:
         await one.accept(note, reaction)
-        for name, filters in {
-            "separate": [{"kinds": [1]}, {"kinds": [7]}],
-            "wrapped": [[{"kinds": [1]}, {"kinds": [7]}]],
-        }.items():
-            await one.send(["REQ", name, *filters])
+        two = [{"kinds": [1]}, {"kinds": [7]}]
+        for name, request in (
+            ("separate", ["REQ", "separate", *two]),
+            ("wrapped", ["REQ", "wrapped", two]),
+        ):
+            await one.send(request)
             assert set(await receive_ids(one, name, 2)) == {note.id, reaction.id}
             await one.expect("EOSE", name)
 

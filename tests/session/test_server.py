@@ -5,6 +5,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -113,7 +114,7 @@ async def test_duplicates_and_forgeries_are_told_apart(nursery: trio.Nursery) ->
         accepted, reason = await writer.publish(note)
         assert accepted
         assert reason.startswith("duplicate: ")
-        forged = Event(*[getattr(note, name) for name in note.__struct_fields__][:-1], "0" * 128)
+        forged = msgspec.structs.replace(note, sig="0" * 128)
         accepted, reason = await writer.publish(forged)
         assert (accepted, reason.split(":")[0]) == (True, "duplicate")
         unknown = Event(note.id, note.pubkey, NOW, 1, (), "other", note.sig)
@@ -144,6 +145,22 @@ async def test_ephemeral_events_reach_subscriptions_and_are_not_stored(
         assert (await reader.event(live)).id == event.id
         assert await writer.request({"kinds": [20_001]}) == []
         assert await writer.count({}) == 0
+
+
+async def test_an_ephemeral_event_that_is_sent_twice_is_delivered_once(
+    nursery: trio.Nursery,
+) -> None:
+    serving = await serve(nursery)
+    (event,) = notes(1, kind=20_001)
+    async with client(serving.url) as reader, client(serving.url) as writer:
+        live = await reader.subscribe({"kinds": [20_001]})
+        await writer.send(["EVENT", json.loads(serving_json(event))])
+        await writer.send(["EVENT", json.loads(serving_json(event))])
+        await writer.expect("OK", event.id, True, "")
+        assert (await writer.expect("OK", event.id, True))[3].startswith("duplicate: ")
+        await writer.accept(event)
+        assert (await reader.event(live)).id == event.id
+        await reader.nothing(0.1)
 
 
 async def test_limit_0_is_eose_at_once_and_a_live_subscription(nursery: trio.Nursery) -> None:

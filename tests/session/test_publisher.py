@@ -1,0 +1,59 @@
+"""What others commit to the same store reaches the subscriptions too, once and in order."""
+
+import trio
+
+from relay.protocol.event import record
+from relay.session.core import Timing
+from relay.store.memory import MemoryStore
+from tests.corpus import Author
+from tests.served import client
+from tests.session.serving import NOW, notes, serve
+
+
+async def test_commits_of_another_process_are_found_and_published(nursery: trio.Nursery) -> None:
+    store = MemoryStore()
+    serving = await serve(nursery, store=store, timing=Timing(follow_interval=0.02))
+    elsewhere = store.writer()
+    async with client(serving.url) as reader:
+        live = await reader.subscribe({"kinds": [1]})
+        foreign = notes(5)
+        elsewhere.commit([record(event) for event in foreign], NOW)
+        assert [(await reader.event(live)).id for _ in foreign] == [one.id for one in foreign]
+        await reader.nothing(0.1)
+
+
+async def test_p3_foreign_and_own_commits_interleave_in_log_order_each_once(
+    nursery: trio.Nursery,
+) -> None:
+    store = MemoryStore()
+    # the follower never looks by itself: what is found is found by the gaps
+    serving = await serve(nursery, store=store, timing=Timing(follow_interval=3600.0))
+    elsewhere = store.writer()
+    ours, theirs = notes(20, author=Author("ours")), notes(20, author=Author("theirs"))
+    async with client(serving.url) as reader, client(serving.url) as writer:
+        live = await reader.subscribe({"kinds": [1]})
+        expected: list[str] = []
+        for own, foreign in zip(ours, theirs, strict=True):
+            elsewhere.commit([record(foreign)], NOW)
+            await writer.accept(own)
+            expected += [foreign.id, own.id]
+        assert [(await reader.event(live)).id for _ in expected] == expected
+        await reader.nothing(0.1)
+
+
+async def test_a_foreign_deletion_is_noticed_by_the_memory_of_recent_ids(
+    nursery: trio.Nursery,
+) -> None:
+    store = MemoryStore()
+    serving = await serve(nursery, store=store, timing=Timing(follow_interval=0.02))
+    author = Author("deleted elsewhere")
+    note = author.sign(1, "regretted", [], NOW)
+    deletion = author.sign(5, "", [["e", note.id]], NOW)
+    async with client(serving.url) as one:
+        live = await one.subscribe({"kinds": [5]})
+        await one.accept(note)
+        store.writer().commit([record(deletion)], NOW)
+        assert (await one.event(live)).id == deletion.id
+        accepted, reason = await one.publish(note)
+        assert not accepted
+        assert reason.startswith("blocked: ")
