@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import trio
 import trio.testing
-from relay.store.memory import MemoryStore
 
 from relay.live.log import RecentLog
 from relay.policy.defaults import default_policy
@@ -26,6 +25,7 @@ from relay.session.core import Capacity, Core, Timing
 from relay.session.front_door import Request, Response
 from relay.session.server import Admission, Server
 from relay.store.api import EventReader
+from relay.store.memory import MemoryStore
 from tests.corpus import Author, event_message
 from tests.session import wire
 
