@@ -301,7 +301,12 @@ class MemoryCounting:
 
 
 def _in_order(matches: Iterable[_Stored]) -> list[_Stored]:
-    return sorted(matches, key=lambda stored: (-stored.record.event.created_at, stored.record[0].id))
+    return sorted(matches, key=_rank)
+
+
+def _rank(stored: _Stored) -> tuple[int, str]:
+    event = stored.record.event
+    return -event.created_at, event.id
 
 
 def _union(matches: Sequence[Sequence[_Stored]]) -> list[_Stored]:

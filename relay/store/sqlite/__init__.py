@@ -1,1 +1,16 @@
-"""The default store: SQLite through APSW, one writing process, many readers."""
+"""The default store: one SQLite file, one writing process, any number of reading ones.
+
+schema       tables and indexes, their version, and the way from one version to the next
+connection   opening a file, and SQLite's errors in this package's terms
+lock         one writer at a time, across processes
+places       the row id that is NIP-01's order
+keys         keyed hashes: what the indexes hold instead of values
+rows         what is read off the canonical JSON: the exact checks behind the hashes
+writer       the commit
+checkpoints  moving the log of changes into the file, beside the commits
+planner      filter → scan
+scans        the ways through the indexes, in bounded steps
+query        scans → pages
+counting     scans → counts
+reader       the `EventReader`
+"""

@@ -1,0 +1,109 @@
+"""The reader: each question opens a query of its own; this one connection answers all of them.
+
+Every statement reads a snapshot of its own and ends at once, so no reader ever keeps the
+write-ahead log from beginning anew. What must agree across statements agrees by numbers: a query
+shows events with `seq` ≤ its position, whatever was committed since.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from relay.errors import StoreUnavailable
+from relay.protocol.event import Record, decode_event
+from relay.protocol.filters import Filter
+from relay.store.api import LogEntry, Tail
+from relay.store.sqlite import schema
+from relay.store.sqlite.connection import open_for_reading, translated
+from relay.store.sqlite.counting import SQLiteCounting
+from relay.store.sqlite.keys import Keys
+from relay.store.sqlite.query import SQLiteQuery
+from relay.store.sqlite.scans import View
+
+_HEAD: Final = "SELECT max(seq) FROM log"
+_HEAD_AND_REACH: Final = (
+    "SELECT (SELECT max(seq) FROM log), (SELECT value FROM meta WHERE name = 'reach')"
+)
+_TAIL: Final = (
+    "SELECT log.seq, raw FROM log CROSS JOIN event ON event.place = log.place"
+    " WHERE log.seq > ? AND log.seq <= ? AND event.seq = log.seq"
+    " AND (expires IS NULL OR expires > ?) ORDER BY log.seq LIMIT ?"
+)
+
+
+class SQLiteReader:
+    """The `EventReader` of a SQLite store. Belongs to one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the existing store at `path`. Raises `StoreUnavailable` and `StoreCorrupt`."""
+        self._path = path
+        try:
+            self._connection = open_for_reading(path)
+            try:
+                schema.check(self._connection, path)
+                self._keys = Keys(schema.secret(self._connection))
+            except BaseException:
+                self._connection.close()
+                raise
+        except apsw.Error as error:
+            raise translated(error, path) from error
+        self._closed = False
+
+    def head(self) -> int:
+        """Return the seq of the last committed event."""
+        self._require_open()
+        try:
+            head: Any = self._connection.execute(_HEAD).get
+        except apsw.Error as error:
+            raise translated(error, self._path) from error
+        return head or 0
+
+    def query(self, filters: Sequence[Filter], default_limit: int, now: int) -> SQLiteQuery:
+        """Begin to answer `filters`; see `EventReader.query`."""
+        self._require_open()
+        try:
+            row: Any = self._connection.execute(_HEAD_AND_REACH).fetchone()
+        except apsw.Error as error:
+            raise translated(error, self._path) from error
+        head, reach = row
+        view = View(self._connection, head or 0, now)
+        return SQLiteQuery(view, self._path, self._keys, filters, default_limit, reach)
+
+    def count(self, filters: Sequence[Filter], now: int) -> SQLiteCounting:
+        """Begin to count; see `EventReader.count`."""
+        view = View(self._connection, self.head(), now)
+        return SQLiteCounting(view, self._path, self._keys, filters)
+
+    def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
+        """Return the log after `after`; see `EventReader.tail`."""
+        head = self.head()
+        if head <= after:
+            return Tail([], after)
+        entries: list[LogEntry] = []
+        size = 0
+        try:
+            # Row by row, so that large events beyond `max_bytes` are not even read.
+            rows = self._connection.execute(_TAIL, (after, head, now, max_events))
+            for seq, raw in rows:
+                entries.append(LogEntry(seq, Record(decode_event(raw), raw)))
+                size += len(raw)
+                if size >= max_bytes:
+                    rows.close()
+                    break
+        except apsw.Error as error:
+            raise translated(error, self._path) from error
+        if len(entries) < max_events and size < max_bytes:
+            return Tail(entries, head)
+        return Tail(entries, entries[-1].seq if entries else after)
+
+    def close(self) -> None:
+        """Close the connection. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._connection.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"{self._path}: the reader was closed")

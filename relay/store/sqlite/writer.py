@@ -1,0 +1,467 @@
+"""The commit: a batch of events becomes durable in one transaction, each by the rules.
+
+Three passes, so that SQLite is asked a few times for a batch and not for every event:
+
+1. *Look*. What the batch's events could meet in the store is read by one statement each, with the
+   keys of the whole batch: events with the same id, places that are taken, current versions of the
+   same addresses, tombstones.
+2. *Decide*. The events are judged in order, against what was read and what the batch itself has
+   changed so far, as if each were committed alone. The outcome is a `_Changes`: rows to remove,
+   rows to add, tombstones. Only a deletion request asks the store anything further.
+3. *Write*. Removals, then additions, sorted by place, each table by one `executemany`.
+
+Keys only say where to look: every decision compares exact ids, authors and addresses.
+
+A place that was taken when the batch began is not used again within it, even if its event goes, so
+that no page of results mistakes one event for the other.
+"""
+
+from array import array
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import apsw
+
+from relay.errors import StoreError, StoreUnavailable
+from relay.protocol.event import (
+    KIND_DELETION,
+    MAX_TIMESTAMP,
+    Event,
+    Record,
+    expiration,
+    is_ephemeral,
+    tag_keys,
+)
+from relay.store.api import Committed, Outcome
+from relay.store.semantics import DeletionRequest, address, deletion_request, supersedes
+from relay.store.sqlite import schema
+from relay.store.sqlite.checkpoints import Checkpoints
+from relay.store.sqlite.connection import open_for_writing, translated
+from relay.store.sqlite.keys import Keys, id_prefix
+from relay.store.sqlite.lock import WriterLock
+from relay.store.sqlite.places import first_place, last_place, natural_place, second
+from relay.store.sqlite.rows import row_event, row_id
+
+_MERGE_PAGES: Final = 500
+"""Pages of the full-text index merged at one housekeeping: some milliseconds."""
+_NEIGHBOURS: Final = 64
+_FOREVER: Final = MAX_TIMESTAMP + 1
+
+
+class _Row(NamedTuple):
+    """An event in the store, or on its way there."""
+
+    place: int
+    seq: int
+    event: Event
+    expires: int | None
+
+
+class _Addition(NamedTuple):
+    row: _Row
+    raw: bytes
+    address_key: int | None
+    words: str
+
+
+class _Known:
+    """What the batch's events could meet in the store, by exact values."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self.places: set[int] = set()
+        self.versions: dict[str, _Row] = {}
+        self.tombstones: dict[str, int] = {}
+
+
+class _Changes:
+    """What the batch does to the store."""
+
+    def __init__(self) -> None:
+        self.removed: dict[int, _Row] = {}
+        self.added: dict[str, _Addition] = {}
+        self.tombstones: dict[str, int] = {}
+        self.reach = 0
+
+
+class SQLiteWriter:
+    """The `EventWriter` of a SQLite store. Belongs to one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store at `path`, created if missing.
+
+        Raises `StoreUnavailable`, also when another writer has it open, and `StoreCorrupt`.
+        """
+        self._path = path
+        self._closed = False
+        self._lock = WriterLock(path)
+        try:
+            self._connection = open_for_writing(path)
+            try:
+                schema.migrate(self._connection, path)
+                self._keys = Keys(schema.secret(self._connection))
+                self._reach = schema.reach(self._connection)
+                self._head = self._read_head()
+                self._checkpoints = Checkpoints(path)
+            except BaseException:
+                self._connection.close()
+                raise
+        except apsw.Error as error:
+            self._lock.release()
+            raise translated(error, path) from error
+        except BaseException:
+            self._lock.release()
+            raise
+        self._connection.set_wal_hook(self._note_commit)
+
+    def commit(self, records: Sequence[Record], now: int) -> list[Committed]:
+        """Take a batch; see `EventWriter.commit`."""
+        if any(is_ephemeral(record.event.kind) for record in records):
+            raise ValueError("ephemeral events are never stored")
+        self._require_open()
+        if not records:
+            return []
+        head, reach = self._head, self._reach
+        try:
+            # IMMEDIATE, so that the store cannot change between looking and writing
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                batch = _Batch(self._connection, self._keys, head, now)
+                outcomes = batch.judge(records)
+                self._write(batch.changes)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                self._reach = reach
+                raise
+        except apsw.Error as error:
+            raise translated(error, self._path) from error
+        self._head = batch.head
+        return outcomes
+
+    def sweep(self, now: int, max_events: int) -> int:
+        """Remove expired events; see `EventWriter.sweep`."""
+        self._require_open()
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                removed: list[Any] = self._connection.execute(
+                    "SELECT place, seq FROM event INDEXED BY event_by_expiration"
+                    " WHERE expires <= ? ORDER BY expires LIMIT ?",
+                    (now, max_events),
+                ).fetchall()
+                self._remove(removed)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+        except apsw.Error as error:
+            raise translated(error, self._path) from error
+        return len(removed)
+
+    def maintain(self) -> None:
+        """Merge segments of the full-text index; see `EventWriter.maintain`.
+
+        Checkpoints need no idle moment, they have a thread of their own.
+        """
+        self._require_open()
+        try:
+            # 'merge' goes on only where 'automerge' would, unless told otherwise: few segments
+            # make the queries fast.
+            self._connection.execute(
+                "INSERT INTO tag(tag, rank) VALUES ('merge', ?)", (_MERGE_PAGES,)
+            )
+        except apsw.Error as error:
+            raise translated(error, self._path) from error
+
+    def close(self) -> None:
+        """Close the store; the write-ahead log is moved into the file. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._checkpoints.close()
+            self._connection.close()
+        except apsw.Error as error:
+            raise translated(error, self._path) from error
+        finally:
+            self._lock.release()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable(f"{self._path}: the writer was closed")
+
+    def _note_commit(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        self._checkpoints.committed(pages)
+        return apsw.SQLITE_OK
+
+    def _read_head(self) -> int:
+        head = self._connection.execute("SELECT max(seq) FROM log").get
+        return head if isinstance(head, int) else 0
+
+    def _roll_back(self) -> None:
+        # SQLite has rolled back already after some errors, a full disk for one
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def _write(self, changes: _Changes) -> None:
+        self._remove([(row.place, row.seq) for row in changes.removed.values()])
+        if changes.tombstones:
+            self._connection.executemany(
+                "INSERT INTO tombstone VALUES (?1, ?2, ?3)"
+                " ON CONFLICT DO UPDATE SET until = max(until, ?3)",
+                [
+                    (self._keys.tombstone(subject), subject, until)
+                    for subject, until in changes.tombstones.items()
+                ],
+            )
+        if changes.reach > self._reach:
+            schema.raise_reach(self._connection, changes.reach)
+            self._reach = changes.reach
+        self._add(sorted(changes.added.values()))
+
+    def _remove(self, rows: Iterable[tuple[int, int]]) -> None:
+        rows = list(rows)
+        if not rows:
+            return
+        places = [(place,) for place, _seq in rows]
+        self._connection.executemany("DELETE FROM event WHERE place = ?", places)
+        self._connection.executemany("DELETE FROM tag WHERE rowid = ?", places)
+        # The head's row must stay, or its number would be given again after reopening.
+        self._connection.executemany(
+            "DELETE FROM log WHERE seq = ?",
+            [(seq,) for _place, seq in rows if seq != self._head],
+        )
+
+    def _add(self, additions: list[_Addition]) -> None:
+        self._connection.executemany(
+            "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    row.place,
+                    row.seq,
+                    row.event.kind,
+                    id_prefix(row.event.id),
+                    self._keys.author_kind(row.event.pubkey, row.event.kind),
+                    address_key,
+                    row.expires,
+                    raw,
+                )
+                for row, raw, address_key, _words in additions
+            ],
+        )
+        self._connection.executemany(
+            "INSERT INTO tag(rowid, words) VALUES (?, ?)",
+            [(addition.row.place, addition.words) for addition in additions if addition.words],
+        )
+        self._connection.executemany(
+            "INSERT INTO log VALUES (?, ?)",
+            sorted([(addition.row.seq, addition.row.place) for addition in additions]),
+        )
+
+
+class _Batch:
+    """Looks and decides; see the module's text."""
+
+    def __init__(self, connection: apsw.Connection, keys: Keys, head: int, now: int) -> None:
+        self._connection = connection
+        self._keys = keys
+        self.head = head
+        self._now = now
+        self._known = _Known()
+        self.changes = _Changes()
+        self._current: dict[str, _Row | None] = {}  # versions as the batch has changed them
+
+    def judge(self, records: Sequence[Record]) -> list[Committed]:
+        """Decide what becomes of each event, in order."""
+        addresses = [address(record.event) for record in records]
+        self._look(records, addresses)
+        return [
+            self._accept(record, event_address)
+            for record, event_address in zip(records, addresses, strict=True)
+        ]
+
+    def _look(self, records: Sequence[Record], addresses: Sequence[str | None]) -> None:
+        known = self._known
+        events = [record.event for record in records]
+        ids = {event.id for event in events}
+        for raw in self._rows_by_id(ids):
+            known.ids.add(raw)
+        places = array("q", [natural_place(event.created_at, event.id) for event in events])
+        known.places = {
+            place
+            for (place,) in self._connection.execute(
+                "SELECT event.place FROM carray(?) AS wanted"
+                " CROSS JOIN event ON event.place = wanted.value",
+                (apsw.carray(places),),
+            )
+        }
+        named = {name for name in addresses if name is not None}
+        if named:
+            known.versions = self._versions(named)
+        subjects = {_id_subject(event.id, event.pubkey) for event in events} | named
+        known.tombstones = self._tombstones(subjects)
+
+    def _rows_by_id(self, ids: Iterable[str]) -> set[str]:
+        prefixes = array("q", sorted([id_prefix(event_id) for event_id in ids]))
+        return {
+            found.decode()
+            for (found,) in self._connection.execute(
+                "SELECT substr(raw, 8, 64) FROM carray(?) AS wanted"
+                " CROSS JOIN event INDEXED BY event_by_id ON id_prefix = wanted.value",
+                (apsw.carray(prefixes),),
+            )
+        }
+
+    def _versions(self, addresses: Iterable[str]) -> dict[str, _Row]:
+        wanted = array("q", sorted({self._keys.address(name) for name in addresses}))
+        versions: dict[str, _Row] = {}
+        if not wanted:
+            return versions
+        for place, seq, expires, raw in self._connection.execute(
+            "SELECT place, seq, expires, raw FROM carray(?) AS wanted"
+            " CROSS JOIN event INDEXED BY event_by_address ON address = wanted.value",
+            (apsw.carray(wanted),),
+        ):
+            event = row_event(raw)
+            name = address(event)
+            if name is not None:
+                versions[name] = _Row(place, seq, event, expires)
+        return versions
+
+    def _tombstones(self, subjects: set[str]) -> dict[str, int]:
+        keys = array("q", sorted({self._keys.tombstone(subject) for subject in subjects}))
+        found: list[Any] = self._connection.execute(
+            "SELECT subject, until FROM carray(?) AS wanted"
+            " CROSS JOIN tombstone ON key = wanted.value",
+            (apsw.carray(keys),),
+        ).fetchall()
+        return dict(found)
+
+    def _accept(self, record: Record, event_address: str | None) -> Committed:
+        event, raw = record
+        expires = expiration(event)
+        if expires is not None and expires <= self._now:
+            return Committed(Outcome.EXPIRED, 0)
+        if self._is_stored(event.id):
+            return Committed(Outcome.DUPLICATE, 0)
+        if self._is_deleted(event, event_address):
+            return Committed(Outcome.DELETED, 0)
+        address_key = None
+        if event_address is not None:
+            current = self._version(event_address)
+            if current is not None:
+                visible = current.expires is None or current.expires > self._now
+                version = current.event
+                if visible and not supersedes(event, version.created_at, version.id):
+                    return Committed(Outcome.SUPERSEDED, 0)
+                self._remove(current)
+            address_key = self._keys.address(event_address)
+        self.head += 1
+        row = _Row(self._free_place(event), self.head, event, expires)
+        tags = tag_keys(event)
+        words = self._keys.words(event.pubkey, event.kind, tags) if tags else ""
+        self.changes.added[event.id] = _Addition(row, raw, address_key, words)
+        if event_address is not None:
+            self._current[event_address] = row
+        request = deletion_request(event)
+        if request is not None:
+            self._delete(event, request)
+        return Committed(Outcome.STORED, row.seq)
+
+    def _is_stored(self, event_id: str) -> bool:
+        return event_id in self.changes.added or event_id in self._known.ids
+
+    def _is_deleted(self, event: Event, event_address: str | None) -> bool:
+        if event.kind != KIND_DELETION and self._is_buried(
+            _id_subject(event.id, event.pubkey), event.created_at
+        ):
+            return True
+        return event_address is not None and self._is_buried(event_address, event.created_at)
+
+    def _is_buried(self, subject: str, created_at: int) -> bool:
+        for tombstones in (self._known.tombstones, self.changes.tombstones):
+            until = tombstones.get(subject)
+            if until is not None and created_at <= until:
+                return True
+        return False
+
+    def _version(self, name: str) -> _Row | None:
+        if name in self._current:
+            return self._current[name]
+        return self._known.versions.get(name)
+
+    def _delete(self, event: Event, request: DeletionRequest) -> None:
+        stored = self._rows_named(request.ids)
+        for event_id in request.ids:
+            addition = self.changes.added.get(event_id)
+            row = stored.get(event_id) if addition is None else addition.row
+            self._bury(_id_subject(event_id, event.pubkey), _FOREVER)
+            if row is None or row.place in self.changes.removed:
+                continue
+            if row.event.pubkey == event.pubkey and row.event.kind != KIND_DELETION:
+                self._remove(row)
+        self._known.versions.update(self._versions(request.addresses))
+        for name in request.addresses:
+            self._bury(name, event.created_at)
+            row = self._version(name)
+            if row is not None and row.event.created_at <= event.created_at:
+                self._remove(row)
+
+    def _rows_named(self, ids: Sequence[str]) -> dict[str, _Row]:
+        if not ids:
+            return {}
+        prefixes = array("q", sorted({id_prefix(event_id) for event_id in ids}))
+        wanted = {event_id.encode() for event_id in ids}
+        rows = {}
+        for place, seq, expires, raw in self._connection.execute(
+            "SELECT place, seq, expires, raw FROM carray(?) AS wanted"
+            " CROSS JOIN event INDEXED BY event_by_id ON id_prefix = wanted.value",
+            (apsw.carray(prefixes),),
+        ):
+            if row_id(raw) in wanted and place not in self.changes.removed:
+                event = row_event(raw)
+                rows[event.id] = _Row(place, seq, event, expires)
+        return rows
+
+    def _bury(self, subject: str, until: int) -> None:
+        self.changes.tombstones[subject] = max(until, self.changes.tombstones.get(subject, 0))
+
+    def _remove(self, row: _Row) -> None:
+        """Take `row` out, be it in the store or only in this batch."""
+        if self.changes.added.pop(row.event.id, None) is None:
+            self.changes.removed[row.place] = row
+            self._known.ids.discard(row.event.id)
+        name = address(row.event)
+        if name is not None:
+            self._current[name] = None
+
+    def _free_place(self, event: Event) -> int:
+        natural = natural_place(event.created_at, event.id)
+        if natural not in self._known.places:
+            self._known.places.add(natural)
+            return natural
+        lowest, highest = first_place(event.created_at), last_place(event.created_at)
+        around = _NEIGHBOURS
+        while True:
+            low, high = max(lowest, natural - around), min(highest, natural + around)
+            self._known.places.update(
+                place
+                for (place,) in self._connection.execute(
+                    "SELECT place FROM event WHERE place BETWEEN ? AND ?", (low, high)
+                )
+            )
+            for distance in range(1, around + 1):
+                for place in (natural - distance, natural + distance):
+                    if low <= place <= high and place not in self._known.places:
+                        self._known.places.add(place)
+                        self.changes.reach = max(self.changes.reach, distance)
+                        return place
+            if low == lowest and high == highest:
+                raise StoreError(f"no room left in second {second(natural)}")
+            around *= 8
+
+
+def _id_subject(event_id: str, pubkey: str) -> str:
+    return f"{event_id}:{pubkey}"
