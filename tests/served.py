@@ -34,6 +34,10 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 START_DEADLINE: Final = 20.0
 STOP_DEADLINE: Final = 15.0
 ANSWER_DEADLINE: Final = 20.0
+PROBE: Final = (
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/nostr+json\r\n"
+    b"Connection: close\r\n\r\n"
+)
 CLOSE_DEADLINE: Final = 2.0
 
 
@@ -62,7 +66,7 @@ def process_tree(pid: int) -> list[int]:
 
 
 class ServedRelay:
-    """One relay process. `start` and `restart` return once it accepts connections."""
+    """One relay process. `start` and `restart` return once it answers."""
 
     def __init__(
         self,
@@ -92,7 +96,7 @@ class ServedRelay:
         return self._running().pid
 
     def start(self) -> None:
-        """Start the process and wait until it accepts connections."""
+        """Start the process and wait until it answers."""
         if self._process is not None:
             raise RuntimeError("the relay was started already")
         with self.stdout_path.open("ab") as stdout, self.stderr_path.open("ab") as stderr:
@@ -105,14 +109,14 @@ class ServedRelay:
                 start_new_session=True,
             )
         deadline = time.monotonic() + START_DEADLINE
-        while not self._accepts():
+        while not self._answers():
             code = self._process.poll()
             if code is not None:
                 self._process = None
                 raise AssertionError(f"the relay ended while starting: {code}\n{self.output()}")
             if time.monotonic() > deadline:
                 self.kill()
-                raise AssertionError(f"the relay does not accept connections\n{self.output()}")
+                raise AssertionError(f"the relay does not answer\n{self.output()}")
             time.sleep(0.02)
 
     def terminate(self, signal_number: int = signal.SIGTERM) -> int:
@@ -165,10 +169,14 @@ class ServedRelay:
             raise RuntimeError("the relay is not running")
         return self._process
 
-    def _accepts(self) -> bool:
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+    def _answers(self) -> bool:
+        """Tell whether a request is answered: a socket may listen long before anybody reads."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as probe:
+                probe.sendall(PROBE)
+                return probe.recv(1) != b""
+        except OSError:
+            return False
 
     @staticmethod
     def _end_session(leader: int) -> list[int]:

@@ -2,11 +2,10 @@
 
 The events are published by several connections at once and in disorder: newer versions before
 older ones, deletions before what they delete. What a relay keeps in the end must not depend on
-that, so it is compared with a `MemoryStore` that was given the same events in order.
+that, so it is compared with a plain store that was given the same events in order.
 """
 
 import random
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -14,13 +13,12 @@ from typing import Final
 import pytest
 import trio
 
-from relay.protocol.event import Event, canonical_json, is_ephemeral, record
-from relay.protocol.filters import Filter, parse_filter
+from relay.protocol.event import Event, canonical_json, is_ephemeral
 from relay.protocol.limits import Limits
-from relay.store.memory import MemoryStore
 from tests.corpus import event_message, traffic_list
+from tests.oracle import Oracle
 from tests.served import ServedRelay, client, served_relay
-from tests.shapes import Shape, Shapes
+from tests.shapes import Shapes
 
 EVENTS: Final = 2_000
 SLOW_EVENTS: Final = 100_000
@@ -28,7 +26,6 @@ CONNECTIONS: Final = 4
 IN_FLIGHT: Final = 40
 DISORDER: Final = 400
 VARIANTS: Final = 3
-LIMITS: Final = Limits()
 
 
 def disordered(events: list[Event]) -> list[Event]:
@@ -36,34 +33,6 @@ def disordered(events: list[Event]) -> list[Event]:
     source = random.Random("disorder")
     keyed = [(number + source.random() * DISORDER, event) for number, event in enumerate(events)]
     return [event for _, event in sorted(keyed, key=lambda item: item[0])]
-
-
-def oracle_of(events: list[Event]) -> MemoryStore:
-    store = MemoryStore()
-    now = int(time.time())
-    store.writer().commit([record(event) for event in events if not is_ephemeral(event.kind)], now)
-    return store
-
-
-def parsed(shape: Shape) -> list[Filter]:
-    return [parse_filter(filter_, LIMITS) for filter_ in shape.filters]
-
-
-def rows_of(store: MemoryStore, filters: list[Filter]) -> list[bytes]:
-    query = store.reader().query(filters, LIMITS.default_limit, int(time.time()))
-    rows: list[bytes] = []
-    while True:
-        page = query.page(1_000, 1 << 24, lambda: False)
-        rows += page.rows
-        if page.finished:
-            return rows
-
-
-def count_of(store: MemoryStore, filters: list[Filter]) -> int:
-    counting = store.reader().count(filters, int(time.time()))
-    while not counting.step(lambda: False):
-        pass
-    return counting.total
 
 
 class Publishing:
@@ -110,20 +79,20 @@ class Listening:
             await reader.nothing(0.2)
 
 
-async def _compare(relay: ServedRelay, events: list[Event], oracle: MemoryStore) -> None:
+async def _compare(relay: ServedRelay, events: list[Event], oracle: Oracle) -> None:
     async with client(relay.url) as reader:
         for variant in range(VARIANTS):
             shapes = Shapes(events, variant)
             for shape in shapes.requests():
                 found = [canonical_json(event) for event in await reader.request(*shape.filters)]
-                assert found == rows_of(oracle, parsed(shape)), shape
+                assert found == oracle.rows(shape.filters), shape
             for shape in shapes.counts():
-                assert await reader.count(*shape.filters) == count_of(oracle, parsed(shape)), shape
+                assert await reader.count(*shape.filters) == oracle.count(shape.filters), shape
 
 
 async def _fill_and_compare(directory: Path, count: int) -> None:
     events = traffic_list(count, processes=2)
-    oracle = oracle_of(events)
+    oracle = Oracle(events)
     ephemeral = [event.id for event in events if is_ephemeral(event.kind)]
     with served_relay(directory) as relay:
         publishing = Publishing(relay, disordered(events))
@@ -133,8 +102,7 @@ async def _fill_and_compare(directory: Path, count: int) -> None:
             nursery.start_soon(publishing.run)
         assert listening.delivered == Counter(ephemeral)
         assert publishing.answers.keys() == {event.id for event in events}
-        kept = [parse_filter({"limit": count}, Limits(max_limit=count))]
-        shown = set(rows_of(oracle, kept))
+        shown = set(oracle.rows([{"limit": count}], Limits(max_limit=count)))
         for event in events:
             accepted, reason = publishing.answers[event.id]
             wanted = is_ephemeral(event.kind) or canonical_json(event) in shown
