@@ -1,5 +1,6 @@
 """The composition root: the only place that builds the relay's parts and puts them together."""
 
+import signal
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from relay.protocol.verify import SignatureVerifier
 from relay.session.accept import open_listeners
 from relay.session.committer import Committer, LocalCommitter, ProcessCommitter
 from relay.session.core import Capacity, Core, Journal, Timing
-from relay.session.server import Admission, Server
+from relay.session.server import Admission, Drained, Server
 from relay.store.api import EventReader
 from relay.store.locate import open_reader, parse_location
 from relay.store.memory import MemoryStore
@@ -38,37 +39,48 @@ def serve(config: Config) -> int:
 
 async def _serve(config: Config) -> int:
     journal = _journal()
-    listeners = open_listeners(config.host, config.port, _BACKLOG)
+    server: Server | None = None
+    drained: Drained | None = None
+
+    def stop(_signal: signal.Signals) -> None:
+        if server is None:
+            nursery.cancel_scope.cancel()  # still starting: there is nothing to drain
+        else:
+            server.stop()
+
+    def force(_signal: signal.Signals) -> None:
+        if server is not None:
+            server.force()
+
     async with trio.open_nursery() as nursery:
+        # first of all: from the moment somebody can connect, a signal means a drain
+        await nursery.start(watch_signals, stop, force)
+        listeners = open_listeners(config.host, config.port, _BACKLOG)
         try:
             committer, reader = await _open_store(config, journal, nursery)
-        except BaseException:
+            try:
+                server = Server(
+                    _core(config, reader, journal),
+                    committer,
+                    listeners,
+                    Routes(config.information, config.limits).answer,
+                    Admission(
+                        max_connections=config.connections.max_connections,
+                        max_connections_per_address=config.connections.max_connections_per_address,
+                    ),
+                )
+                announce(
+                    [_websocket_url(listener.getsockname()) for listener in listeners],
+                    "memory" if config.store_path is None else str(config.store_path),
+                )
+                drained = await server.run()
+            finally:
+                reader.close()
+        finally:
             for listener in listeners:
                 listener.close()
-            raise
-        try:
-            server = Server(
-                _core(config, reader, journal),
-                committer,
-                listeners,
-                Routes(config.information, config.limits).answer,
-                Admission(
-                    max_connections=config.connections.max_connections,
-                    max_connections_per_address=config.connections.max_connections_per_address,
-                ),
-            )
-            await nursery.start(
-                watch_signals, lambda _signal: server.stop(), lambda _signal: server.force()
-            )
-            announce(
-                [_websocket_url(listener.getsockname()) for listener in listeners],
-                "memory" if config.store_path is None else str(config.store_path),
-            )
-            drained = await server.run()
-        finally:
-            reader.close()
         nursery.cancel_scope.cancel()
-    return 1 if drained.forced or drained.unanswered else 0
+    return 1 if drained is not None and (drained.forced or drained.unanswered) else 0
 
 
 async def _open_store(
