@@ -1,7 +1,7 @@
 """The frame parser: a fast lane for ordinary messages beside wsproto for all else.
 
 Nearly everything that a client sends is one whole text message in one masked frame. wsproto needs
-tens of microseconds for such a frame; cut here and unmasked as one big integer it takes 1.2 µs.
+10 µs for such a frame of 300 bytes; cut here and unmasked as one big integer it takes 2.
 
 The lane knows where frames begin and end, and nothing else of the protocol:
 
@@ -60,7 +60,7 @@ Message = bytes | Binary
 """A text message as valid UTF-8, or `BINARY`."""
 
 # What one call may work off before other connections get their turn. The smallest frames are six
-# bytes, so a chunk of 64 KiB can hold 10,922 of them: 13 ms on the fast lane, 0.2 s as Pings. With
+# bytes, so a chunk of 64 KiB can hold 10,922 of them: 9 ms on the fast lane, 0.13 s as Pings. With
 # these weights a call ends after about 1 ms.
 _EFFORT_AT_ONCE: Final = 1024
 _EFFORT_OF_PASSING_ON: Final = 16

@@ -11,8 +11,9 @@ they are: `_handle_request_event`, `_get_request`, `_handle_ping_event` and
 
 No peer can make these methods raise anything but `ConnectionLost` and its subclasses.
 
-Measured on one core with short events (300 bytes) in full chunks over loopback: 1.9 µs per message
-from the system call to the list.
+Measured on one core over loopback, from the system call to the list: 1.7 µs per message of 300
+bytes and 3.5 per 1,000 bytes when chunks are full, 7 µs when each message comes alone. A connection
+holds 6 kB.
 """
 
 import base64
