@@ -99,10 +99,13 @@ class ServedRelay:
         """Start the process and wait until it answers."""
         if self._process is not None:
             raise RuntimeError("the relay was started already")
+        # what a developer has set for a relay of his own is not for this one
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RELAY_")}
         with self.stdout_path.open("ab") as stdout, self.stderr_path.open("ab") as stderr:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=ROOT,
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,

@@ -3,7 +3,7 @@
 Each round publishes from several connections, ends the relay's whole process tree with SIGKILL at
 a random moment while many events are in flight, starts it again on the same store, and reads back
 by id every event whose `OK true` had arrived. Rounds build on one another, so later ones also
-recover what an earlier crash left behind. `RELAY_CRASH_ROUNDS` asks for more of them.
+recover what an earlier crash left behind. `TEST_CRASH_ROUNDS` asks for more of them.
 """
 
 import os
@@ -20,7 +20,7 @@ from tests.corpus import START, Author
 from tests.served import Client, ServedRelay, client, served_relay
 
 ROUNDS: Final = 3
-SLOW_ROUNDS: Final = int(os.environ.get("RELAY_CRASH_ROUNDS", "20"))
+SLOW_ROUNDS: Final = int(os.environ.get("TEST_CRASH_ROUNDS", "20"))
 CONNECTIONS: Final = 4
 IN_FLIGHT: Final = 30
 IDS_PER_REQUEST: Final = 200

@@ -13,7 +13,7 @@ from benchmarks.report import Report
 from benchmarks.server import Server
 
 WARM_UP: Final = 20
-SETTLE_DEADLINE: Final = 5.0
+SETTLE_DEADLINE: Final = 10.0
 REQUEST: Final = b'{"kinds":[1],"authors":["%s"],"limit":0}' % (b"ab" * 32)
 
 
@@ -62,8 +62,10 @@ class _Waiting:
         self._connections = connections
         self.client = Client(server.host, server.port)
         self.seconds = 0.0
+        self._before = 0
 
     def __enter__(self) -> Self:
+        self._before = self._server.descriptors()
         start = time.perf_counter()
         try:
             self.client.subscribe(self.client.open(self._connections), REQUEST)
@@ -78,9 +80,8 @@ class _Waiting:
         self._settle()
 
     def _settle(self) -> None:
-        """Wait until the server has closed what was left to it, or until it plainly will not."""
-        previous = -1
+        """Wait until the server has closed its ends, too, or until it plainly will not."""
         end = time.perf_counter() + SETTLE_DEADLINE
-        while time.perf_counter() < end and (now := self._server.descriptors()) != previous:
-            previous = now
-            time.sleep(0.5)
+        while time.perf_counter() < end and self._server.descriptors() > self._before:
+            time.sleep(0.1)
+        time.sleep(0.5)
