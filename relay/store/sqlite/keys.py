@@ -61,17 +61,18 @@ class Keys:
         """Return the key of an address, as `relay.store.semantics.address` spells it."""
         return keyed_hash(self._secret, b"a" + address.encode())
 
-    def tombstone(self, subject: str) -> int:
-        """Return the key of what was deleted."""
-        return keyed_hash(self._secret, b"x" + subject.encode())
+    def id_tombstone(self, event_id: str, pubkey: str) -> int:
+        """Return the key of an event that its author wants gone.
+
+        The author's part is secret, so nobody can make another author's list of tombstones long.
+        """
+        return id_prefix(event_id) ^ self.author(pubkey)
 
     def words(self, pubkey: str, kind: int, tag_keys: Iterable[str]) -> str:
-        """Return an event's entry in the full-text index."""
+        """Return an event's entry in the full-text index: that of at least one tag."""
+        words = list(map(self.tag_word, tag_keys))
         suffix = f"k{kind}"
-        words = [self.author_word(pubkey)]
-        for word in map(self.tag_word, tag_keys):
-            words += (word, word + suffix)
-        return " ".join(words)
+        return f"{self.author_word(pubkey)} {' '.join(words)} {f'{suffix} '.join(words)}{suffix}"
 
 
 def kind_of(author_kind: int) -> int:

@@ -146,6 +146,9 @@ class _Planner:
         self._highest = highest
         kinds = filter_.kinds
         self._kinds_listed = kinds is not None and len(kinds) <= _LISTED_KINDS
+        shortest = min((len(values) for _letter, values in filter_.tags), default=0)
+        # A word for each kind spares rows, but many words cost more than many rows.
+        self._kinds_in_words = kinds is not None and shortest * len(kinds) <= _MOST_WORDS
 
     def plan(self) -> Plan:
         filter_ = self._filter
@@ -156,7 +159,8 @@ class _Planner:
         elif filter_.tags:
             scan = self._by_addresses()
             if scan is None:
-                return Plan(self._by_words(), row_check(filter_, kinds_settled=self._kinds_listed))
+                settled = self._kinds_in_words
+                return Plan(self._by_words(), row_check(filter_, kinds_settled=settled))
         elif filter_.authors is not None:
             scan = self._by_authors(filter_.authors)
         elif filter_.kinds is not None:
@@ -247,7 +251,7 @@ class _Planner:
         conditions = sorted(self._filter.tags, key=lambda condition: len(condition[1]))
         letter, values = conditions[0]
         words = [self._keys.tag_word(letter + value) for value in sorted(values)]
-        if self._filter.kinds is not None and self._kinds_listed:
+        if self._filter.kinds is not None and self._kinds_in_words:
             words = [f"{word}k{kind}" for word in words for kind in self._filter.kinds]
         narrowing = [
             [self._keys.tag_word(letter + value) for value in values]

@@ -36,6 +36,7 @@ _LARGEST_GROWTH: Final = 64
 _TIME_CHUNK: Final = 1_000
 _TIME_SHARE: Final = 6
 """A time scan goes on while at least one in so many events is wanted."""
+_NEWEST: Final = "SELECT max(place) FROM event"
 _IDS_AT_ONCE: Final = 500
 _AUTHORS_AT_ONCE: Final = 1_000
 
@@ -184,6 +185,10 @@ class WindowScan(PlacesScan):
             if len(sample) < most:
                 self._known = 0
                 return sorted([place for place, _key in sample], reverse=True)
+            # Nothing is above the newest event, and `until` is often absent.
+            [(newest,)] = view.select(_NEWEST, ())
+            self._known = min(self._known, newest + 1)
+            highest = self._known - 1
             self._width = self._first_width(sample, count)
         while True:
             low = max(self._lowest, self._known - self._width)

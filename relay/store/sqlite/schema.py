@@ -8,6 +8,9 @@
     tombstone    what must not come back: (key, exact subject) → up to which created_at
     meta         the secret of the keyed hashes, and the reach (see `places`)
 
+Every segment that the full-text index consists of costs 3 to 5 µs for each word looked up, so the
+writer's housekeeping merges any two of a size (`usermerge`; 4 µs a word instead of 25).
+
 `event.expires` is set only for events that expire, `event.address` only for replaceable and
 addressable ones, so the partial indexes on them stay small. Nothing is UNIQUE but the place: keys
 are hashes, and two subjects that meet in one must both find room.
@@ -49,6 +52,7 @@ _MIGRATIONS: Final = (
     CREATE VIRTUAL TABLE tag USING fts5 (
         words, content = '', contentless_delete = 1, detail = none, tokenize = 'ascii'
     );
+    INSERT INTO tag(tag, rank) VALUES ('usermerge', 2);
     CREATE TABLE tombstone (
         key INTEGER NOT NULL,
         subject TEXT NOT NULL,

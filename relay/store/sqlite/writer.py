@@ -44,7 +44,8 @@ from relay.store.sqlite.places import first_place, last_place, natural_place, se
 from relay.store.sqlite.rows import row_event, row_id
 
 _MERGE_PAGES: Final = 500
-"""Pages of the full-text index merged at one housekeeping: some milliseconds."""
+_MERGES: Final = 4
+"""So many times so many pages of the full-text index are merged at one housekeeping: 50 ms."""
 _NEIGHBOURS: Final = 64
 _FOREVER: Final = MAX_TIMESTAMP + 1
 
@@ -61,8 +62,25 @@ class _Row(NamedTuple):
 class _Addition(NamedTuple):
     row: _Row
     raw: bytes
+    id_prefix: int
     address_key: int | None
     words: str
+
+
+class _Candidate(NamedTuple):
+    """An event of the batch, with what is computed once for it."""
+
+    event: Event
+    raw: bytes
+    id_prefix: int
+    place: int
+    address: str | None
+    address_key: int | None
+
+
+class _Tombstone(NamedTuple):
+    key: int
+    until: int
 
 
 class _Known:
@@ -81,7 +99,7 @@ class _Changes:
     def __init__(self) -> None:
         self.removed: dict[int, _Row] = {}
         self.added: dict[str, _Addition] = {}
-        self.tombstones: dict[str, int] = {}
+        self.tombstones: dict[str, _Tombstone] = {}
         self.reach = 0
 
 
@@ -167,11 +185,14 @@ class SQLiteWriter:
         """
         self._require_open()
         try:
-            # 'merge' goes on only where 'automerge' would, unless told otherwise: few segments
-            # make the queries fast.
-            self._connection.execute(
-                "INSERT INTO tag(tag, rank) VALUES ('merge', ?)", (_MERGE_PAGES,)
-            )
+            for _ in range(_MERGES):
+                before = self._connection.total_changes()
+                self._connection.execute(
+                    "INSERT INTO tag(tag, rank) VALUES ('merge', ?)", (_MERGE_PAGES,)
+                )
+                # FTS5 tells by the number of changes whether there was anything to merge
+                if self._connection.total_changes() - before < 2:
+                    break
         except apsw.Error as error:
             raise translated(error, self._path) from error
 
@@ -211,10 +232,7 @@ class SQLiteWriter:
             self._connection.executemany(
                 "INSERT INTO tombstone VALUES (?1, ?2, ?3)"
                 " ON CONFLICT DO UPDATE SET until = max(until, ?3)",
-                [
-                    (self._keys.tombstone(subject), subject, until)
-                    for subject, until in changes.tombstones.items()
-                ],
+                [(key, subject, until) for subject, (key, until) in changes.tombstones.items()],
             )
         if changes.reach > self._reach:
             schema.raise_reach(self._connection, changes.reach)
@@ -242,13 +260,13 @@ class SQLiteWriter:
                     row.place,
                     row.seq,
                     row.event.kind,
-                    id_prefix(row.event.id),
+                    prefix,
                     self._keys.author_kind(row.event.pubkey, row.event.kind),
                     address_key,
                     row.expires,
                     raw,
                 )
-                for row, raw, address_key, _words in additions
+                for row, raw, prefix, address_key, _words in additions
             ],
         )
         self._connection.executemany(
@@ -275,20 +293,25 @@ class _Batch:
 
     def judge(self, records: Sequence[Record]) -> list[Committed]:
         """Decide what becomes of each event, in order."""
-        addresses = [address(record.event) for record in records]
-        self._look(records, addresses)
-        return [
-            self._accept(record, event_address)
-            for record, event_address in zip(records, addresses, strict=True)
-        ]
+        candidates = [self._candidate(*record) for record in records]
+        self._look(candidates)
+        return [self._accept(candidate) for candidate in candidates]
 
-    def _look(self, records: Sequence[Record], addresses: Sequence[str | None]) -> None:
+    def _candidate(self, event: Event, raw: bytes) -> _Candidate:
+        name = address(event)
+        return _Candidate(
+            event,
+            raw,
+            id_prefix(event.id),
+            natural_place(event.created_at, event.id),
+            name,
+            None if name is None else self._keys.address(name),
+        )
+
+    def _look(self, candidates: Sequence[_Candidate]) -> None:
         known = self._known
-        events = [record.event for record in records]
-        ids = {event.id for event in events}
-        for raw in self._rows_by_id(ids):
-            known.ids.add(raw)
-        places = array("q", [natural_place(event.created_at, event.id) for event in events])
+        known.ids = self._stored_ids({candidate.id_prefix for candidate in candidates})
+        places = array("q", [candidate.place for candidate in candidates])
         known.places = {
             place
             for (place,) in self._connection.execute(
@@ -297,25 +320,25 @@ class _Batch:
                 (apsw.carray(places),),
             )
         }
-        named = {name for name in addresses if name is not None}
-        if named:
-            known.versions = self._versions(named)
-        subjects = {_id_subject(event.id, event.pubkey) for event in events} | named
-        known.tombstones = self._tombstones(subjects)
+        address_keys = {c.address_key for c in candidates if c.address_key is not None}
+        known.versions = self._versions(address_keys)
+        author = self._keys.author
+        known.tombstones = self._tombstones(
+            {c.id_prefix ^ author(c.event.pubkey) for c in candidates} | address_keys
+        )
 
-    def _rows_by_id(self, ids: Iterable[str]) -> set[str]:
-        prefixes = array("q", sorted([id_prefix(event_id) for event_id in ids]))
+    def _stored_ids(self, prefixes: Iterable[int]) -> set[str]:
         return {
             found.decode()
             for (found,) in self._connection.execute(
                 "SELECT substr(raw, 8, 64) FROM carray(?) AS wanted"
                 " CROSS JOIN event INDEXED BY event_by_id ON id_prefix = wanted.value",
-                (apsw.carray(prefixes),),
+                (apsw.carray(array("q", sorted(prefixes))),),
             )
         }
 
-    def _versions(self, addresses: Iterable[str]) -> dict[str, _Row]:
-        wanted = array("q", sorted({self._keys.address(name) for name in addresses}))
+    def _versions(self, address_keys: Iterable[int]) -> dict[str, _Row]:
+        wanted = array("q", sorted(address_keys))
         versions: dict[str, _Row] = {}
         if not wanted:
             return versions
@@ -330,41 +353,40 @@ class _Batch:
                 versions[name] = _Row(place, seq, event, expires)
         return versions
 
-    def _tombstones(self, subjects: set[str]) -> dict[str, int]:
-        keys = array("q", sorted({self._keys.tombstone(subject) for subject in subjects}))
+    def _tombstones(self, keys: Iterable[int]) -> dict[str, int]:
         found: list[Any] = self._connection.execute(
             "SELECT subject, until FROM carray(?) AS wanted"
             " CROSS JOIN tombstone ON key = wanted.value",
-            (apsw.carray(keys),),
+            (apsw.carray(array("q", sorted(keys))),),
         ).fetchall()
         return dict(found)
 
-    def _accept(self, record: Record, event_address: str | None) -> Committed:
-        event, raw = record
+    def _accept(self, candidate: _Candidate) -> Committed:
+        event = candidate.event
         expires = expiration(event)
         if expires is not None and expires <= self._now:
             return Committed(Outcome.EXPIRED, 0)
         if self._is_stored(event.id):
             return Committed(Outcome.DUPLICATE, 0)
-        if self._is_deleted(event, event_address):
+        if self._is_deleted(event, candidate.address):
             return Committed(Outcome.DELETED, 0)
-        address_key = None
-        if event_address is not None:
-            current = self._version(event_address)
+        if candidate.address is not None:
+            current = self._version(candidate.address)
             if current is not None:
                 visible = current.expires is None or current.expires > self._now
                 version = current.event
                 if visible and not supersedes(event, version.created_at, version.id):
                     return Committed(Outcome.SUPERSEDED, 0)
                 self._remove(current)
-            address_key = self._keys.address(event_address)
         self.head += 1
-        row = _Row(self._free_place(event), self.head, event, expires)
+        row = _Row(self._free_place(candidate), self.head, event, expires)
         tags = tag_keys(event)
         words = self._keys.words(event.pubkey, event.kind, tags) if tags else ""
-        self.changes.added[event.id] = _Addition(row, raw, address_key, words)
-        if event_address is not None:
-            self._current[event_address] = row
+        self.changes.added[event.id] = _Addition(
+            row, candidate.raw, candidate.id_prefix, candidate.address_key, words
+        )
+        if candidate.address is not None:
+            self._current[candidate.address] = row
         request = deletion_request(event)
         if request is not None:
             self._delete(event, request)
@@ -381,11 +403,11 @@ class _Batch:
         return event_address is not None and self._is_buried(event_address, event.created_at)
 
     def _is_buried(self, subject: str, created_at: int) -> bool:
-        for tombstones in (self._known.tombstones, self.changes.tombstones):
-            until = tombstones.get(subject)
-            if until is not None and created_at <= until:
-                return True
-        return False
+        until = self._known.tombstones.get(subject)
+        if until is not None and created_at <= until:
+            return True
+        tombstone = self.changes.tombstones.get(subject)
+        return tombstone is not None and created_at <= tombstone.until
 
     def _version(self, name: str) -> _Row | None:
         if name in self._current:
@@ -397,14 +419,16 @@ class _Batch:
         for event_id in request.ids:
             addition = self.changes.added.get(event_id)
             row = stored.get(event_id) if addition is None else addition.row
-            self._bury(_id_subject(event_id, event.pubkey), _FOREVER)
+            subject = _id_subject(event_id, event.pubkey)
+            self._bury(subject, self._keys.id_tombstone(event_id, event.pubkey), _FOREVER)
             if row is None or row.place in self.changes.removed:
                 continue
             if row.event.pubkey == event.pubkey and row.event.kind != KIND_DELETION:
                 self._remove(row)
-        self._known.versions.update(self._versions(request.addresses))
-        for name in request.addresses:
-            self._bury(name, event.created_at)
+        address_keys = {name: self._keys.address(name) for name in request.addresses}
+        self._known.versions.update(self._versions(set(address_keys.values())))
+        for name, key in address_keys.items():
+            self._bury(name, key, event.created_at)
             row = self._version(name)
             if row is not None and row.event.created_at <= event.created_at:
                 self._remove(row)
@@ -425,8 +449,11 @@ class _Batch:
                 rows[event.id] = _Row(place, seq, event, expires)
         return rows
 
-    def _bury(self, subject: str, until: int) -> None:
-        self.changes.tombstones[subject] = max(until, self.changes.tombstones.get(subject, 0))
+    def _bury(self, subject: str, key: int, until: int) -> None:
+        earlier = self.changes.tombstones.get(subject)
+        if earlier is not None:
+            until = max(until, earlier.until)
+        self.changes.tombstones[subject] = _Tombstone(key, until)
 
     def _remove(self, row: _Row) -> None:
         """Take `row` out, be it in the store or only in this batch."""
@@ -437,8 +464,8 @@ class _Batch:
         if name is not None:
             self._current[name] = None
 
-    def _free_place(self, event: Event) -> int:
-        natural = natural_place(event.created_at, event.id)
+    def _free_place(self, candidate: _Candidate) -> int:
+        event, natural = candidate.event, candidate.place
         if natural not in self._known.places:
             self._known.places.add(natural)
             return natural
