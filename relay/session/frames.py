@@ -7,6 +7,8 @@ decided in `relay.session.transport`.
 from typing import Final
 
 FIN_TEXT: Final = 0x81
+FIN_DEFLATED_TEXT: Final = 0xC1
+"""With the bit RSV1, which says that the message is compressed (RFC 7692 section 6)."""
 FIN_CLOSE: Final = 0x88
 FIN_PING: Final = 0x89
 FIN_PONG: Final = 0x8A
@@ -30,12 +32,17 @@ LARGEST_CLOSE_REASON: Final = 123
 
 def text_frame(payload: bytes) -> bytes:
     """Return the unmasked frame of one whole text message; `payload` is valid UTF-8."""
+    return data_frame(FIN_TEXT, payload)
+
+
+def data_frame(first: int, payload: bytes) -> bytes:
+    """Return an unmasked frame that begins with the byte `first` (its bits and its opcode)."""
     length = len(payload)
     if length <= LARGEST_SHORT:
-        return b"%c%c%b" % (FIN_TEXT, length, payload)
+        return b"%c%c%b" % (first, length, payload)
     if length <= LARGEST_IN_16_BITS:
-        return b"%c%c%b%b" % (FIN_TEXT, LENGTH_IN_16_BITS, length.to_bytes(2, "big"), payload)
-    return b"%c%c%b%b" % (FIN_TEXT, LENGTH_IN_64_BITS, length.to_bytes(8, "big"), payload)
+        return b"%c%c%b%b" % (first, LENGTH_IN_16_BITS, length.to_bytes(2, "big"), payload)
+    return b"%c%c%b%b" % (first, LENGTH_IN_64_BITS, length.to_bytes(8, "big"), payload)
 
 
 def ping_frame(payload: bytes = b"") -> bytes:

@@ -24,7 +24,7 @@ from wsproto.events import CloseConnection, Pong
 from relay.errors import ConnectionLost, PeerClosed, ProtocolViolation
 from relay.session.frames import text_frame
 from relay.session.stream import SocketStream
-from relay.session.transport import BINARY, Message, WebSocket
+from relay.session.transport import BINARY, Compression, Message, WebSocket
 from tests.session import wire
 
 
@@ -98,10 +98,12 @@ async def test_accepts_and_sends_the_extra_headers() -> None:
     assert b"X-Greeting: hello\r\n" in response
 
 
-async def test_an_offered_compression_is_not_taken_up() -> None:
+async def test_an_offered_compression_is_not_taken_up_where_it_is_off() -> None:
     offer = "permessage-deflate; client_max_window_bits, relay-size-limit, "
     async with meeting() as met:
-        await met.websocket.accept(head(sec_websocket_extensions=offer))
+        request_head = head(sec_websocket_extensions=offer)
+        await met.websocket.accept(request_head, compression=Compression.OFF)
+        assert met.websocket.compression is None
         response = await met.peer.receive_some()
         assert response.startswith(b"HTTP/1.1 101 ")
         assert b"extensions" not in response.lower()

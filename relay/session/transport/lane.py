@@ -10,6 +10,8 @@ The lane knows where frames begin and end, and nothing else of the protocol:
   that the lane is open again behind it: a Ping does not push a busy connection onto the slow way.
 - Between the fragments of a message every frame is wsproto's.
 - A text that is not UTF-8 is handed to wsproto whole, which then fails in its own way.
+- Where compression was agreed on, a final text frame that is compressed is cut and inflated here
+  (5 µs for 300 bytes, 30 through wsproto), beside the lane for plain ones, which costs nothing.
 
 So wsproto judges everything that is not plain, in the order of arrival, and what it refuses ends
 the connection here too. One thing differs in time, not in order: wsproto sees a bad character when
@@ -32,10 +34,12 @@ from wsproto.events import (
     Event,
     TextMessage,
 )
+from wsproto.frame_protocol import CloseReason
 
 from relay.session.frames import (
     CONTROL,
     FIN,
+    FIN_DEFLATED_TEXT,
     FIN_TEXT,
     LARGEST_IN_16_BITS,
     LARGEST_SHORT,
@@ -44,6 +48,8 @@ from relay.session.frames import (
     frame_size,
     unmask,
 )
+from relay.session.transport.inflate import InflatingLimit, largest_on_the_wire
+from relay.session.transport.negotiation import Agreement
 from relay.session.transport.size_limit import SizeLimit
 
 
@@ -64,10 +70,17 @@ Message = bytes | Binary
 # these weights a call ends after about 1 ms.
 _EFFORT_AT_ONCE: Final = 1024
 _EFFORT_OF_PASSING_ON: Final = 16
+# A chunk may also inflate a thousandfold: a call ends with the message that exceeds 64 KiB, which
+# is what arrives at most where nothing is compressed.
+_INFLATED_BYTES_PER_EFFORT: Final = 64
 
 _LONGEST_HEADER: Final = 14
 _MASK_BYTES: Final = 4
 _ILLEGAL: Final = -1
+
+_INCOMPLETE: Final = -1
+_NO_FRAME: Final = -1
+"""Begins no frame: what stands for a compressed one where compression was not agreed on."""
 
 
 class FastLane(WSConnection):
@@ -102,12 +115,20 @@ class FastLane(WSConnection):
         self._fragmented = False
         # The text message that wsproto is putting together.
         self._text = bytearray()
+        self._inflating: InflatingLimit | None = None
+        self._inflated_before = 0
+        self._deflated_text = _NO_FRAME
+
+    def inflate(self, agreement: Agreement) -> None:
+        """Accept compressed messages. To be called before the handshake is completed."""
+        self._inflating = InflatingLimit(self._limit, agreement)
+        self._deflated_text = FIN_DEFLATED_TEXT
 
     def send(self, event: Event) -> bytes:
         """Return the bytes for the peer, as wsproto does; accepting installs the size limit."""
         opening = self.connection is None
         if opening and isinstance(event, AcceptConnection):
-            event = replace(event, extensions=[SizeLimit(self._limit)])
+            event = replace(event, extensions=[self._inflating or SizeLimit(self._limit)])
         data = super().send(event)
         if opening and self.connection is not None:
             # It would keep the HTTP parser and the whole request as long as the connection lasts.
@@ -142,8 +163,10 @@ class FastLane(WSConnection):
         at = self._finish_partial(data, found) if self._partial_size else 0
         end = len(data)
         effort = _EFFORT_AT_ONCE
+        effort -= self._effort_of_inflating() if at else 0
         while at < end and effort > 0 and not self._ended:
-            if data[at] == FIN_TEXT and not self._lane_closed:
+            first = data[at]
+            if first == FIN_TEXT and not self._lane_closed:
                 if end - at < 2:
                     break
                 # Negative when the mask bit is missing.
@@ -174,8 +197,16 @@ class FastLane(WSConnection):
                         at = stop
                         effort -= 1
                         continue
+            elif first == self._deflated_text and not self._lane_closed:
+                stop = self._cut_deflated(data, at, found)
+                if stop == _INCOMPLETE:
+                    break
+                if stop > at:
+                    at = stop
+                    effort -= 1 + self._effort_of_inflating()
+                    continue
             at = self._pass_on(data, at, found)
-            effort -= _EFFORT_OF_PASSING_ON
+            effort -= _EFFORT_OF_PASSING_ON + self._effort_of_inflating()
         if self._ended:
             self.has_backlog = False
         else:
@@ -192,11 +223,64 @@ class FastLane(WSConnection):
         frame, self._partial, self._partial_size = bytes(self._partial), bytearray(), 0
         body = self._partial_body
         payload = unmask(frame[body:], frame[body - _MASK_BYTES : body])
-        if payload.isascii() or _is_utf8(payload):
+        if frame[0] != FIN_TEXT:
+            self._inflate_whole(payload, found)
+        elif payload.isascii() or _is_utf8(payload):
             found.append(payload)
         else:
             self._pass_on(frame, 0, found)
         return missing
+
+    def _cut_deflated(self, data: bytes, at: int, found: list[Message]) -> int:
+        """Cut the compressed text frame at `at`; return where it ends.
+
+        `_INCOMPLETE` when its header is, and `at` when it is for wsproto to refuse.
+        """
+        size = frame_size(data[at : at + _LONGEST_HEADER])
+        if size is None:
+            return _INCOMPLETE
+        header, length = size
+        # A mask, and the shortest header for the length. Unmasked ones are of other sizes.
+        lengths = header - 2 - _MASK_BYTES
+        shortest = {0: 0, 2: LARGEST_SHORT + 1, 8: LARGEST_IN_16_BITS + 1}.get(lengths, length + 1)
+        if not shortest <= length <= largest_on_the_wire(self._limit):
+            return at
+        body = at + header
+        stop = body + length
+        if stop > len(data):
+            self._partial += data[at:]
+            self._partial_body = header
+            self._partial_size = header + length
+            return len(data)
+        self._inflate_whole(unmask(data[body:stop], data[body - _MASK_BYTES : body]), found)
+        return stop
+
+    def _inflate_whole(self, payload: bytes, found: list[Message]) -> None:
+        assert self._inflating is not None  # noqa: S101 - else no frame is taken for compressed
+        self._add_inflated(self._inflating.inflater.whole(payload), found)
+
+    def _add_inflated(self, message: bytes | CloseReason, found: list[Message]) -> None:
+        if isinstance(message, CloseReason):
+            self._refuse(message, "compressed data is bad, or too much")
+        elif message.isascii() or _is_utf8(message):
+            found.append(message)
+        else:
+            self._refuse(CloseReason.INVALID_FRAME_PAYLOAD_DATA, "a text message is not UTF-8")
+
+    def _refuse(self, code: CloseReason, reason: str) -> None:
+        """End the connection as wsproto does when it finds a violation."""
+        self._happened.append(CloseConnection(code=code, reason=reason))
+        self._ended = True
+        self._text = bytearray()
+
+    def _effort_of_inflating(self) -> int:
+        """Return the effort of what was inflated since the last call."""
+        if self._inflating is None:
+            return 0
+        produced = self._inflating.inflater.produced
+        effort = (produced - self._inflated_before) // _INFLATED_BYTES_PER_EFFORT
+        self._inflated_before = produced
+        return effort
 
     def _pass_on(self, data: bytes, at: int, found: list[Message]) -> int:
         """Give wsproto the bytes from `at` to the frame's end or the data's; return where that is.
@@ -233,10 +317,16 @@ class FastLane(WSConnection):
                 # Encoded at once: many small fragments would cost many times their size as a list.
                 self._text += event.data.encode()
                 if event.message_finished:
-                    found.append(bytes(self._text))
+                    inflated = None if self._inflating is None else self._inflating.take()
+                    if inflated is None:
+                        found.append(bytes(self._text))
+                    else:
+                        self._add_inflated(inflated, found)
                     self._text = bytearray()
             elif isinstance(event, BytesMessage):
                 if event.message_finished:
+                    if self._inflating is not None:
+                        self._inflating.take()
                     found.append(BINARY)
             else:
                 self._happened.append(event)

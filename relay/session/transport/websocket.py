@@ -34,6 +34,7 @@ from relay.errors import ConnectionLost, PeerClosed, ProtocolViolation
 from relay.session import frames
 from relay.session.stream import RECEIVE_BYTES
 from relay.session.transport.lane import FastLane, Message
+from relay.session.transport.negotiation import Agreement, Compression, negotiate
 
 _TOO_BIG: Final = 1009
 
@@ -74,12 +75,24 @@ class WebSocket(WebSocketConnection):
         self._max_message_length = max_message_length
         self._send_control = send_control
         self._ending: ConnectionLost | None = None
+        self.compression: Agreement | None = None
+        """What was agreed on about compression; None for nothing. Known once `accept` returned.
 
-    async def accept(self, head: bytes, extra_headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        Messages may be sent plain in any case.
+        """
+
+    async def accept(
+        self,
+        head: bytes,
+        extra_headers: Iterable[tuple[bytes, bytes]] = (),
+        *,
+        compression: Compression = Compression.SHARED,
+    ) -> None:
         """Complete the opening handshake (RFC 6455 section 4.2) and send the 101.
 
         `head` is the raw request head and whatever bytes followed it, which are kept for
-        `receive`. Must return before the connection's writer starts.
+        `receive`. Must return before the connection's writer starts. `compression` says what to
+        agree to if the client offers it.
 
         Raises `ConnectionLost` when the request is not a valid upgrade, after it was answered
         with a 4xx, and when the peer is gone. After a cancellation the connection is fit only to
@@ -95,8 +108,14 @@ class WebSocket(WebSocketConnection):
             if objection is not None:
                 await self._stream.send_all(_refusal(objection))
                 raise ConnectionLost(f"no valid upgrade: {objection}") from objection
+            headers = list(extra_headers)
+            offers = ", ".join(map(str, request.extensions))
+            self.compression = negotiate(offers, compression)
+            if self.compression is not None:
+                self._lane.inflate(self.compression)
+                headers.append((b"Sec-WebSocket-Extensions", self.compression.answer))
             await self._handle_request_event(request)
-            await (await self._get_request()).accept(extra_headers=list(extra_headers))
+            await (await self._get_request()).accept(extra_headers=headers)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise ConnectionLost("lost during the opening handshake") from error
         self._lane.receive_data(following)
