@@ -28,7 +28,8 @@ _UNAVAILABLE: Final = (
     apsw.NoLFSError,
     apsw.ConnectionClosedError,
 )
-_BUSY_MILLISECONDS: Final = 5_000
+BUSY_MILLISECONDS: Final = 5_000
+"""How long a connection waits for a lock that another one holds."""
 _WRITER_CACHE_KIB: Final = 65_536
 _READER_CACHE_KIB: Final = 8_192
 
@@ -79,7 +80,7 @@ def open_for_reading(path: Path) -> apsw.Connection:
 
 def _open(path: Path, flags: int) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=flags | apsw.SQLITE_OPEN_NOMUTEX)
-    connection.set_busy_timeout(_BUSY_MILLISECONDS)
+    connection.set_busy_timeout(BUSY_MILLISECONDS)
     connection.pragma("mmap_size", 0)
     connection.pragma("temp_store", "memory")
     return connection

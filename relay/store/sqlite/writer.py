@@ -156,6 +156,7 @@ class SQLiteWriter:
         except apsw.Error as error:
             raise translated(error, self._path) from error
         self._head = batch.head
+        self._checkpoints.finish(self._connection)
         return outcomes
 
     def sweep(self, now: int, max_events: int) -> int:
