@@ -1,11 +1,13 @@
 """A client's side of the wire, in bytes: requests and masked frames, well-formed or not."""
 
+import zlib
 from itertools import pairwise
 
 from hypothesis import strategies as st
 
 TEXT, BINARY_DATA, CONTINUATION, CLOSE, PING, PONG = 0x1, 0x2, 0x0, 0x8, 0x9, 0xA
 FIN = 0x80
+RSV1 = 0x40
 
 UPGRADE = (
     b"GET / HTTP/1.1\r\n"
@@ -50,6 +52,20 @@ def text(message: str | bytes) -> bytes:
 
 def close(code: int, reason: str = "") -> bytes:
     return frame(FIN | CLOSE, code.to_bytes(2, "big") + reason.encode())
+
+
+def deflated(
+    message: bytes, *, level: int = 6, window_bits: int = 15, flush: int = zlib.Z_SYNC_FLUSH
+) -> bytes:
+    """Compress a message on its own (RFC 7692 section 7.2.1)."""
+    stream = zlib.compressobj(level, zlib.DEFLATED, -window_bits)
+    data = stream.compress(message) + stream.flush(flush)
+    # Behind a final block, an empty one is begun for the peer to complete (section 7.2.3.4).
+    return data + b"\0" if flush == zlib.Z_FINISH else data[:-4]
+
+
+def deflated_text(message: bytes) -> bytes:
+    return frame(FIN | RSV1 | TEXT, deflated(message))
 
 
 # A mask of zeros lets a payload look like frames, see below.
