@@ -75,12 +75,14 @@ _TIME_AND_AUTHOR_KIND: Final = (
 )
 _TIME_AND_KIND: Final = f"SELECT place, kind FROM event WHERE place {_RANGE} {_NEWEST}"  # noqa: S608
 _BY_ID: Final = (
-    "SELECT place FROM carray(?) AS wanted"
-    " CROSS JOIN event INDEXED BY event_by_id ON id_prefix = wanted.value"
+    "SELECT place, raw FROM carray(?) AS wanted"  # noqa: S608
+    " CROSS JOIN event INDEXED BY event_by_id"
+    f" ON id_prefix = wanted.value AND place {_RANGE} WHERE {_VISIBLE}"
 )
 _BY_ADDRESS: Final = (
-    "SELECT place FROM carray(?) AS wanted"
-    " CROSS JOIN event INDEXED BY event_by_address ON address = wanted.value"
+    "SELECT place, raw FROM carray(?) AS wanted"  # noqa: S608
+    " CROSS JOIN event INDEXED BY event_by_address"
+    f" ON address = wanted.value AND place {_RANGE} WHERE {_VISIBLE}"
 )
 _KINDS_PRESENT: Final = """
     WITH RECURSIVE present(author, key) AS (

@@ -7,6 +7,9 @@ Between two pages nothing is held but places. An event that waits in a stream is
 the page that gives it; if it was replaced, deleted or has expired meanwhile it is left out, and
 does not count against the limit.
 
+Most requests have one filter, and a store in which no event was ever moved has nothing to reorder:
+`_Direct` then passes the scan's rows on as they come (0.3 µs a row instead of 1.5).
+
 `complete` (NIP-67) is known exactly: a stream that has reached its limit looks for one match more.
 If that was not given by another filter either, something was left out. If it was, the stream looks
 on, some steps long.
@@ -142,6 +145,77 @@ class _Stream:
             self._unordered = [waiting._replace(raw=None) for waiting in self._unordered]
 
 
+class _Direct:
+    """The matches of the only filter, where the scan's order is exact."""
+
+    def __init__(self, filter_plan: Plan, limit: int) -> None:
+        self._scan = filter_plan.scan
+        self._check = filter_plan.check
+        self._left = limit
+        self._parked: list[int] = []
+        self._probes_left = _MOST_PROBES
+
+    def next_rows(
+        self, view: View, max_events: int, max_bytes: int, budget: Budget
+    ) -> tuple[list[bytes], bool]:
+        """Return the next rows, and whether all were given."""
+        given: list[bytes] = []
+        size = 0
+        stepped = False
+        while self._left and (self._parked or not self._scan.exhausted):
+            room = max_events - len(given)
+            if room <= 0 or size >= max_bytes or (stepped and budget()):
+                return given, False
+            stepped = True
+            rows = self._step(view, min(room, self._left, _MOST_ROWS) + 1)
+            taken = [raw for _place, raw in rows[: min(room, self._left)]]
+            added = sum(map(len, taken))
+            if size + added > max_bytes:
+                added = 0
+                for number, raw in enumerate(taken):
+                    if size + added >= max_bytes:
+                        del taken[number:]
+                        break
+                    added += len(raw)
+            given += taken
+            size += added
+            self._left -= len(taken)
+            self._parked[:0] = [place for place, _raw in rows[len(taken) :]]
+        while not self._parked and not self._scan.exhausted and self._probes_left:
+            if stepped and budget():
+                return given, False
+            stepped = True
+            self._probes_left -= 1
+            self._parked = [place for place, _raw in self._step(view, _PROBED)]
+        # what was parked may be gone by now
+        return given, not self._parked or bool(self._refreshed(view))
+
+    @property
+    def is_complete(self) -> bool | None:
+        """Whether no match is left, all being given; `None` when that would take long to know."""
+        if self._parked:
+            return False
+        return True if self._scan.exhausted else None
+
+    def _refreshed(self, view: View) -> list[Row]:
+        """Return the first parked events that are still there; forget those that are not."""
+        while self._parked:
+            rows = view.fetch(self._parked[:_PROBED])
+            if rows:
+                return rows
+            del self._parked[:_PROBED]
+        return []
+
+    def _step(self, view: View, count: int) -> list[Row]:
+        if self._parked:
+            places = self._parked[:count]
+            del self._parked[:count]
+            return view.fetch(places)
+        check = self._check
+        rows = self._scan.step(view, count)
+        return rows if check is None else [row for row in rows if check(row[1])]
+
+
 class SQLiteQuery:
     """The `Query` of a SQLite store."""
 
@@ -156,8 +230,8 @@ class SQLiteQuery:
     ) -> None:
         self._view = view
         self._path = path
-        self._streams: list[_Stream] = []
         self._unasked = False
+        plans: list[tuple[Plan, int]] = []
         for filter_ in filters:
             limit = default_limit if filter_.limit is None else filter_.limit
             if limit == 0:
@@ -165,9 +239,15 @@ class SQLiteQuery:
                 continue
             filter_plan = plan(filter_, keys)
             if filter_plan is not None:
-                self._streams.append(_Stream(filter_plan, limit, reach))
+                plans.append((filter_plan, limit))
+        self._direct: _Direct | None = None
+        self._streams: list[_Stream] = []
+        if len(plans) == 1 and not reach:
+            self._direct = _Direct(*plans[0])
+        else:
+            self._streams = [_Stream(found, limit, reach) for found, limit in plans]
         # Which events were given matters only where filters may overlap.
-        self._given: set[_Key] | None = set() if len(self._streams) > 1 else None
+        self._given: set[_Key] | None = set() if len(plans) > 1 else None
         self._complete: bool | None = None
         self._finished = False
         self._probes_left = _MOST_PROBES
@@ -187,7 +267,14 @@ class SQLiteQuery:
         if self._finished:
             return Page([], finished=True)
         try:
-            rows, self._finished = self._next_rows(max_events, max_bytes, budget)
+            if self._direct is not None:
+                rows, self._finished = self._direct.next_rows(
+                    self._view, max_events, max_bytes, budget
+                )
+                if self._finished and not self._unasked:
+                    self._complete = self._direct.is_complete
+            else:
+                rows, self._finished = self._next_rows(max_events, max_bytes, budget)
         except apsw.Error as error:
             raise translated(error, self._path) from error
         if self._finished:

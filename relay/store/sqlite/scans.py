@@ -299,23 +299,39 @@ class LooseScan(Scan):
 
 
 class IdScan(PlacesScan):
-    """Rows of keys that lead to few rows each: ids, addresses."""
+    """Rows of keys that lead to few rows each: ids, addresses.
+
+    `sql` gives the visible rows of some keys in a range of places. With few keys they are all read
+    at once; with many only the places are kept until all are known.
+    """
 
     def __init__(self, sql: str, keys: "array[int]", lowest: int, highest: int) -> None:
         super().__init__(highest)
         self._sql = sql
         self._keys = keys
-        self._lowest = lowest
-        self._highest = highest
+        self._range = (lowest, highest)
         self._found: set[int] = set()
 
+    def step(self, view: View, count: int) -> list[Row]:
+        """Look up some keys, or give what is waiting once all are looked up."""
+        if not self._keys or self._found or len(self._keys) > _IDS_AT_ONCE:
+            return super().step(view, count)
+        rows = self._look_up(view)
+        rows.sort(reverse=True)
+        self._known = 0
+        self._waiting = [place for place, _raw in rows[count:]]
+        self.floor = rows[count - 1][0] if self._waiting else 0
+        return rows[:count]
+
     def _look_further(self, view: View, count: int) -> list[int]:
-        """Look up some keys; once all are, give the places in order."""
         del count
-        some = self._keys[:_IDS_AT_ONCE]
-        del self._keys[:_IDS_AT_ONCE]
-        self._found.update([place for (place,) in view.select(self._sql, (apsw.carray(some),))])
+        self._found.update([place for place, _raw in self._look_up(view)])
         if self._keys:
             return []
         self._known = 0
-        return sorted([p for p in self._found if self._lowest <= p <= self._highest], reverse=True)
+        return sorted(self._found, reverse=True)
+
+    def _look_up(self, view: View) -> list[Row]:
+        some = apsw.carray(self._keys[:_IDS_AT_ONCE])
+        del self._keys[:_IDS_AT_ONCE]
+        return view.select(self._sql, (some, *self._range, view.position, view.now))
