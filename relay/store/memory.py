@@ -212,7 +212,8 @@ class MemoryQuery:
         ]
         self._filters = filters
         self._position = store.head
-        self._unseen = store.snapshot()
+        self._snapshot = store.snapshot()
+        self._seen = 0
         self._matches: list[list[_Stored]] = [[] for _ in filters]
         self._result: list[_Stored] | None = None
         self._given = 0
@@ -234,10 +235,11 @@ class MemoryQuery:
         """Return the next events; see `Query.page`."""
         if self._result is None:
             self._look_at_some()
-            while self._unseen:
+            while self._seen < len(self._snapshot):
                 if budget():
                     return Page([], finished=False)
                 self._look_at_some()
+            self._snapshot.clear()
             self._result = self._conclude()
         rows: list[bytes] = []
         size = 0
@@ -250,7 +252,8 @@ class MemoryQuery:
         return Page(rows, finished=self._given == len(self._result))
 
     def _look_at_some(self) -> None:
-        some, self._unseen = self._unseen[:_STEP_EVENTS], self._unseen[_STEP_EVENTS:]
+        some = self._snapshot[self._seen : self._seen + _STEP_EVENTS]
+        self._seen += _STEP_EVENTS
         for filter_, matches in zip(self._filters, self._matches, strict=True):
             matches += [
                 stored
@@ -278,7 +281,8 @@ class MemoryCounting:
     def __init__(self, store: MemoryStore, filters: Sequence[Filter], now: int) -> None:
         self._filters = filters
         self._now = now
-        self._unseen = store.snapshot()
+        self._snapshot = store.snapshot()
+        self._seen = 0
         self._total = 0
 
     @property
@@ -288,14 +292,15 @@ class MemoryCounting:
 
     def step(self, budget: Budget) -> bool:
         """Count on; see `Counting.step`."""
-        while self._unseen:
-            some, self._unseen = self._unseen[:_STEP_EVENTS], self._unseen[_STEP_EVENTS:]
+        while self._seen < len(self._snapshot):
+            some = self._snapshot[self._seen : self._seen + _STEP_EVENTS]
+            self._seen += _STEP_EVENTS
             self._total += sum(
                 stored.visible(self._now)
                 and any(filter_.matches(stored.record.event) for filter_ in self._filters)
                 for stored in some
             )
-            if self._unseen and budget():
+            if self._seen < len(self._snapshot) and budget():
                 return False
         return True
 

@@ -14,9 +14,16 @@ from pathlib import Path
 from typing import ClassVar
 from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from relay.protocol.event import MAX_TIMESTAMP, Event, Record, Tag, decode_event, record
 from relay.protocol.filters import Filter, matches_any
@@ -292,3 +299,15 @@ TestSmallSteps = SmallSteps.TestCase
 TestSmallSteps.settings = _settings
 TestFewHashes = FewHashes.TestCase
 TestFewHashes.settings = _settings
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("machine", [Stores, SmallSteps, FewHashes])
+def test_the_stores_agree_for_long(machine: type[Stores], scale: float) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            _settings, max_examples=max(20, int(600 * scale)), stateful_step_count=50
+        ),
+    )
