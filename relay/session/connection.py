@@ -24,6 +24,7 @@ from relay.protocol.messages import auth_challenge, closed, count, notice, ok
 from relay.protocol.session import Count, Peer, Publish, Reply, Subscribe, Unsubscribe
 from relay.session.core import Core
 from relay.session.frames import text_frame
+from relay.session.framing import PLAIN, framing_for
 from relay.session.front_door import Request
 from relay.session.ingest import SHUTTING_DOWN, Ingest
 from relay.session.pinger import until_silent
@@ -73,6 +74,7 @@ class Connection:
             challenge=challenge,
             hosts=frozenset() if name is None else frozenset({name}),
         )
+        self._framing = PLAIN
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None
         self._flushed = trio.Event()
@@ -148,9 +150,10 @@ class Connection:
 
     async def _accept(self, request: Request) -> None:
         with trio.move_on_after(self._core.timing.handshake_timeout) as patience:
-            await self._socket.accept(request.head)
+            await self._socket.accept(request.head, compression=self._core.compression)
         if patience.cancelled_caught:
             raise ConnectionLost("the opening handshake took too long")
+        self._framing = framing_for(self._socket.compression)
 
     async def _read(self, nursery: trio.Nursery) -> None:
         core, ingest, writer = self._core, self._ingest, self.writer
@@ -222,7 +225,7 @@ class Connection:
             self._answer(closed(subscription_id, reason))
             return
         subscription = Subscription(
-            self._core, self.writer, subscription_id, action.filters, self._ended
+            self._core, self.writer, self._framing, subscription_id, action.filters, self._ended
         )
         self._subscriptions[subscription_id] = subscription
         nursery.start_soon(subscription.run)
@@ -256,7 +259,7 @@ class Connection:
             answer = closed(action.query_id, f"error: {error}")
         finally:
             self._counts -= 1
-        await self.writer.send(text_frame(answer))
+        await self.writer.send(lambda: text_frame(answer))
 
     def _answer(self, text: bytes) -> None:
         self.writer.stage_answer(text_frame(text))

@@ -12,6 +12,7 @@ from relay.policy.verdict import Policy
 from relay.protocol.limits import Limits
 from relay.protocol.verify import SignatureVerifier
 from relay.session.subscription import Subscription
+from relay.session.transport import Compression
 from relay.store.api import EventReader, LogEntry
 
 _LOG_ENTRIES: Final = 256
@@ -97,6 +98,8 @@ class Core:
     timing: Timing = field(default_factory=Timing)
     capacity: Capacity = field(default_factory=Capacity)
     counters: Counters = field(default_factory=Counters)
+    compression: Compression = Compression.SHARED
+    """What is agreed to when a client offers compression."""
     matcher: Matcher[Subscription] = field(default_factory=Matcher)
     recent_ids: dict[str, None] = field(default_factory=dict)
     """Ids that are stored for certain, the latest last: what is among them is a duplicate."""

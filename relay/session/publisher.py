@@ -17,7 +17,7 @@ import trio
 
 from relay.protocol.event import KIND_DELETION
 from relay.session.core import Core
-from relay.session.frames import text_frame
+from relay.session.framing import Published
 from relay.session.writer import Writer
 from relay.store.api import LogEntry
 
@@ -66,14 +66,10 @@ class Publisher:
 
     def _tell(self, entry: LogEntry, touched: dict[Writer, None]) -> None:
         seq, record = entry
-        frames: dict[bytes, bytes] = {}
+        event = Published(record.raw)
         delivered = 0
         for subscription in self._core.matcher.match(record.event):
-            prefix = subscription.prefix
-            frame = frames.get(prefix)
-            if frame is None:
-                frame = frames[prefix] = text_frame(prefix + record.raw + b"]")
-            if subscription.deliver(seq, frame):
+            if subscription.deliver(seq, event):
                 delivered += 1
                 touched[subscription.writer] = None
         self._core.counters.deliveries += delivered

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from relay.session.core import Core
+    from relay.session.framing import Framing, Published
     from relay.session.writer import Writer
 
 
@@ -40,8 +41,10 @@ class Subscription:
         "_behind",
         "_core",
         "_filters",
+        "_framing",
         "_live",
         "_on_ended",
+        "key",
         "position",
         "prefix",
         "scope",
@@ -53,6 +56,7 @@ class Subscription:
         self,
         core: Core,
         writer: Writer,
+        framing: Framing,
         subscription_id: str,
         filters: tuple[Filter, ...],
         on_ended: Callable[[Subscription], None],
@@ -64,7 +68,10 @@ class Subscription:
         self._live = False
         self.writer = writer
         self.subscription_id = subscription_id
+        self._framing = framing
         self.prefix = event_prefix(subscription_id)
+        self.key = framing.key(self.prefix)
+        """Under which frames for this subscription are found among a published event's frames."""
         self.position = 0
         """Every matching event up to this seq was handed to the writer."""
         self.scope = trio.CancelScope()
@@ -84,28 +91,40 @@ class Subscription:
         finally:
             self.close()
 
-    def deliver(self, seq: int, frame: bytes) -> bool:
+    def deliver(self, seq: int, event: Published) -> bool:
         """Take a newly published event, in log order; tell whether it was handed to the writer.
 
         `seq` is 0 for an ephemeral event. Called for every event that matches, live or not: when
         not live the feeder will read it from the log, if it is there.
         """
-        if seq == 0:
-            if self.writer.stage(frame):
+        if seq:
+            if not self._live or seq <= self.position:
+                return False
+            if self._stage(event):
+                self.position = seq
                 return True
-            self._core.counters.ephemeral_dropped += 1
+            # everything before `seq` was matched and, where it was wanted, handed over
+            self.position = seq - 1
+            self._live = False
+            self._core.counters.fell_behind += 1
+            self._behind.unpark_all()
             return False
-        if not self._live or seq <= self.position:
-            return False
-        if self.writer.stage(frame):
-            self.position = seq
+        if self._stage(event):
             return True
-        # everything before `seq` was matched and, where it was wanted, handed over
-        self.position = seq - 1
-        self._live = False
-        self._core.counters.fell_behind += 1
-        self._behind.unpark_all()
+        self._core.counters.ephemeral_dropped += 1
         return False
+
+    def _stage(self, event: Published) -> bool:
+        key = self.key
+        if key is None:
+            # made for this connection alone, and only if it will be sent: see `OwnFraming`
+            return self.writer.has_room and self.writer.stage(
+                self._framing.event_frame(self.prefix, event)
+            )
+        frame = event.frames.get(key)
+        if frame is None:
+            frame = event.frames[key] = self._framing.event_frame(self.prefix, event)
+        return self.writer.stage(frame)
 
     async def _feed(self) -> None:
         core = self._core
@@ -120,8 +139,8 @@ class Subscription:
                 await self._behind.park()
         except StoreError as error:
             core.journal("error", "subscription failed", reason=str(error))
-            reason = f"error: {error}"
-            await self.writer.send(text_frame(closed(self.subscription_id, reason)))
+            answer = text_frame(closed(self.subscription_id, f"error: {error}"))
+            await self.writer.send(lambda: answer)
             self._on_ended(self)
 
     async def _send_stored(self) -> None:
@@ -132,10 +151,8 @@ class Subscription:
         while not finished:
             page = query.page(capacity.page_events, capacity.page_bytes, core.page_budget())
             finished = page.finished
-            answer = self._frames(page.rows)
-            if finished:
-                answer += text_frame(eose(self.subscription_id, complete=query.complete))
-            await self._send(answer)
+            last = text_frame(eose(self.subscription_id, complete=query.complete))
+            await self._send(page.rows, last if finished else b"")
 
     async def _catch_up(self) -> None:
         core = self._core
@@ -148,17 +165,14 @@ class Subscription:
                 if matches_any(self._filters, record.event)
                 and ((expires := expiration(record.event)) is None or expires > now)
             ]
-            await self._send(self._frames(rows))
+            await self._send(rows)
             # only now: a position never runs ahead of what was handed over
             self.position = reached
 
-    def _frames(self, rows: list[bytes]) -> bytes:
-        prefix = self.prefix
-        self._core.counters.deliveries += len(rows)
-        return b"".join([text_frame(prefix + raw + b"]") for raw in rows])
-
-    async def _send(self, frames: bytes) -> None:
-        if frames:
-            await self.writer.send(frames)
-        else:
+    async def _send(self, rows: list[bytes], last: bytes = b"") -> None:
+        """Send events, then the frame `last`, when there is room. Always a checkpoint."""
+        if not rows and not last:
             await trio.lowlevel.checkpoint()
+            return
+        self._core.counters.deliveries += len(rows)
+        await self.writer.send(lambda: self._framing.event_frames(self.prefix, rows) + last)

@@ -170,15 +170,21 @@ class Writer:
         while not self.has_room and not self._over:
             await self._room.park()
 
-    async def send(self, frame: bytes) -> None:
-        """Wait for room, then stage and flush. A cancelled call has sent nothing. A checkpoint."""
+    async def send(self, make: Callable[[], bytes]) -> None:
+        """Wait for room, then stage what `make` returns, and flush. Always a checkpoint.
+
+        The frames are made only when they will be staged: some must not be made in vain (see
+        `framing.OwnFraming`). A cancelled call has made and sent nothing.
+        """
         if self.has_room:
             await trio.lowlevel.checkpoint()
-        while not self.stage(frame):
+        while not self.has_room:
             if self._over:
                 return
             await self._room.park()
-        self.flush()
+        if not self._over:
+            self.stage(make())
+            self.flush()
 
     async def run(self) -> None:
         """Send what is queued until `finish` or `abandon`, or until the connection is lost.

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import trio
@@ -174,7 +175,7 @@ async def test_f4_a_full_queue_makes_others_wait_and_room_wakes_them(
     done: list[str] = []
 
     async def feed() -> None:
-        await writer.send(b"more")
+        await writer.send(lambda: b"more")
         done.append("fed")
 
     async def watch() -> None:
@@ -199,7 +200,7 @@ async def test_a_cancelled_send_has_sent_nothing(make: Making) -> None:
         writer.stage(b"0123456789")
         writer.flush()
     with trio.move_on_after(0.01):
-        await writer.send(b"never")
+        await writer.send(lambda: b"never")
     pipe.drain()
     await settled()
     assert b"never" not in pipe.sent
@@ -257,7 +258,7 @@ async def test_a_stalled_socket_loses_the_connection_after_the_write_timeout(
     assert 10 <= autojump_clock.current_time() - began < 11
     assert "stalled" in losses[0]
     assert not writer.stage(b"more")
-    await writer.send(b"more")
+    await writer.send(lambda: b"more")
     await writer.wait_room()
 
 
@@ -307,7 +308,8 @@ async def test_a_stream_without_the_direct_way_is_served_as_well(make: Making) -
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read_slowly)
         for number in range(200):
-            await writer.send(b"<%d>" % number)
+            frame = b"<%d>" % number
+            await writer.send(partial(bytes, frame))
             if number == 100:
                 writer.control(b"!")
     assert received.replace(b"!", b"") == expected

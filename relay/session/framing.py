@@ -1,0 +1,112 @@
+"""How an event becomes a frame for one connection, and how much of that work is shared.
+
+    plain     `["EVENT",<id>,` + event + `]`: one frame for each subscription id
+    shared    the id as it is, then the event's compressed blocks, made once: one frame for each id
+    own       compressed with the connection's context: one frame for each delivery
+
+A `Published` event keeps the frames that several subscriptions can use. The kind of framing is part
+of the key, so that one look-up answers for both: 500 subscriptions of the same id cost 500 look-ups
+and one frame.
+"""
+
+from typing import Final
+
+from relay.session.frames import text_frame
+from relay.session.transport import (
+    Agreement,
+    Deflater,
+    deflate,
+    deflated_text_frame,
+)
+
+_SHARED: Final = b"\0"
+"""No message begins with this byte, so it tells the keys of shared frames from plain ones."""
+
+
+class Published:
+    """One event on its way out, and the frames that were made of it."""
+
+    __slots__ = ("_blocks", "frames", "tail")
+
+    def __init__(self, raw: bytes) -> None:
+        self.tail = raw + b"]"
+        """What follows the prefix in an EVENT message."""
+        self.frames: dict[bytes, bytes] = {}
+        self._blocks: bytes | None = None
+
+    @property
+    def blocks(self) -> bytes:
+        """The tail, compressed; once, however many ask."""
+        if self._blocks is None:
+            self._blocks = deflate(self.tail)
+        return self._blocks
+
+
+class Framing:
+    """Plain framing, and the interface of the others."""
+
+    __slots__ = ()
+
+    def key(self, prefix: bytes) -> bytes | None:
+        """Return the key of frames with this prefix in `Published.frames`; `None`: not shared."""
+        return prefix
+
+    def event_frame(self, prefix: bytes, event: Published) -> bytes:
+        """Return the frame of `prefix` + event + `]`; to be sent, once, if it was not shared."""
+        return text_frame(prefix + event.tail)
+
+    def event_frames(self, prefix: bytes, rows: list[bytes]) -> bytes:
+        """Return the frames of many events, joined. No event is kept."""
+        return b"".join([text_frame(prefix + raw + b"]") for raw in rows])
+
+
+class SharedFraming(Framing):
+    """Compressed without context, for every connection that takes that."""
+
+    __slots__ = ()
+
+    def key(self, prefix: bytes) -> bytes | None:
+        """Return the key among the shared frames."""
+        return _SHARED + prefix
+
+    def event_frame(self, prefix: bytes, event: Published) -> bytes:
+        """Return the prefix as it is, then the event's blocks."""
+        return deflated_text_frame(event.blocks, prefix=prefix)
+
+    def event_frames(self, prefix: bytes, rows: list[bytes]) -> bytes:
+        """Return the frames of many events, each compressed on its own."""
+        return b"".join([deflated_text_frame(deflate(raw + b"]"), prefix=prefix) for raw in rows])
+
+
+class OwnFraming(Framing):
+    """Compressed with one connection's context: frames must be sent as they are made, in order."""
+
+    __slots__ = ("_deflater",)
+
+    def __init__(self, deflater: Deflater) -> None:
+        self._deflater = deflater
+
+    def key(self, prefix: bytes) -> bytes | None:  # noqa: ARG002 - the interface's argument
+        """Return `None`: what refers to this connection's past fits no other."""
+        return None
+
+    def event_frame(self, prefix: bytes, event: Published) -> bytes:
+        """Return a frame that refers to what was sent before."""
+        return self._deflater.text_frame(prefix + event.tail)
+
+    def event_frames(self, prefix: bytes, rows: list[bytes]) -> bytes:
+        """Return frames that refer to what was sent before, and to each other."""
+        return b"".join([self._deflater.text_frame(prefix + raw + b"]") for raw in rows])
+
+
+PLAIN: Final = Framing()
+SHARED: Final = SharedFraming()
+
+
+def framing_for(agreement: Agreement | None) -> Framing:
+    """Return the framing that fits what a connection has agreed on."""
+    if agreement is None:
+        return PLAIN
+    if agreement.is_shared:
+        return SHARED
+    return OwnFraming(Deflater(agreement))
