@@ -213,6 +213,47 @@ async def test_a_close_is_answered_and_told_after_the_messages_before_it() -> No
         assert met.websocket.ping_frame() == b""
 
 
+async def test_a_ping_before_a_close_is_answered_before_it() -> None:
+    async with accepted() as met:
+        await met.say(wire.frame(wire.FIN | wire.PING, b"you?") + wire.close(1001))
+        with pytest.raises(PeerClosed):
+            await met.websocket.receive()
+        assert met.answers() == [Pong(b"you?"), CloseConnection(1001, "")]
+
+
+async def test_a_close_is_answered_only_after_what_came_before_it() -> None:
+    async with accepted() as met:
+        await met.say(wire.text("last") + wire.close(1001))
+        assert await met.websocket.receive() == [b"last"]
+        # What answers that message may not follow a Close.
+        assert met.control == []
+        with pytest.raises(PeerClosed):
+            await met.websocket.receive()
+        assert met.answers() == [CloseConnection(1001, "")]
+
+
+async def test_our_close_after_the_peers_is_the_answer_to_it() -> None:
+    async with accepted() as met:
+        await met.say(wire.text("last") + wire.close(4000, "bye"))
+        assert await met.websocket.receive() == [b"last"]
+        met.control.append(met.websocket.close_frame(1001, "shutting down"))
+        assert met.websocket.close_frame(1001, "again") == b""
+        with pytest.raises(PeerClosed) as closed:
+            await met.websocket.receive()
+        assert closed.value.code == 4000
+        assert met.answers() == [CloseConnection(4000, "bye")]
+
+
+async def test_our_close_before_a_violation_is_told_is_the_last_word() -> None:
+    async with accepted() as met:
+        await met.say(wire.text("last") + b"\xff\xff\xff\xff")
+        assert await met.websocket.receive() == [b"last"]
+        met.control.append(met.websocket.close_frame(1001, "shutting down"))
+        with pytest.raises(ProtocolViolation):
+            await met.websocket.receive()
+        assert met.answers() == [CloseConnection(1001, "shutting down")]
+
+
 async def test_a_close_without_a_code_is_1005() -> None:
     async with accepted() as met:
         await met.say(wire.frame(wire.FIN | wire.CLOSE))
@@ -455,7 +496,6 @@ HOOKS: list[tuple[Any, str]] = [
     (WebSocketConnection._handle_request_event, "2ca8a397e467b408"),
     (WebSocketConnection._get_request, "cf68948d369f471c"),
     (WebSocketConnection._accept, "f25c53f608884034"),
-    (WebSocketConnection._handle_ping_event, "0476fa4966807de4"),
     (WebSocketConnection._handle_close_connection_event, "6d4c481a35db5699"),
     (WebSocketConnection._close_web_socket, "24bd193c8a385ce9"),
     (WebSocketRequest.accept, "b034d27ca631ba08"),

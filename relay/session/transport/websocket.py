@@ -1,13 +1,13 @@
 """A server's WebSocket connection that its owner pulls messages from.
 
-trio_websocket is the engine of the opening handshake, the answers to control frames and the closing
-handshake. What is not used of it is its reader task with the queue behind: `receive` reads a chunk
-and returns all messages in it, which saves a task, a channel hop and 20 µs per message.
+trio_websocket is the engine of the opening handshake and of the closing handshake. What is not used
+of it is its reader task with the queue behind: `receive` reads a chunk and returns all messages in
+it, which saves a task, a channel hop and 20 µs per message.
 
 Two of its hooks are overridden, `_send` and `_close_stream`. They make the connection's writer the
 only one that sends after the handshake, and its owner the only one that closes. The hooks used as
-they are: `_handle_request_event`, `_get_request`, `_handle_ping_event` and
-`_handle_close_connection_event`. A test fails when the source of any of these changes.
+they are: `_handle_request_event`, `_get_request` and `_handle_close_connection_event`. A test fails
+when the source of any of these changes.
 
 No peer can make these methods raise anything but `ConnectionLost` and its subclasses.
 
@@ -75,6 +75,8 @@ class WebSocket(WebSocketConnection):
         self._max_message_length = max_message_length
         self._send_control = send_control
         self._ending: ConnectionLost | None = None
+        # A Close, or a violation, that is answered only after the messages before it.
+        self._farewell: CloseConnection | None = None
         self.compression: Agreement | None = None
         """What was agreed on about compression; None for nothing. Known once `accept` returned.
 
@@ -144,10 +146,15 @@ class WebSocket(WebSocketConnection):
         Raises `PeerClosed` after the peer's Close, which is answered; `ProtocolViolation` after a
         breach of RFC 6455, bad UTF-8 (1007) or a message that is too long (1009), of which the
         peer is told by a Close; `ConnectionLost` after the stream's end or a reset. Messages that
-        were complete before are returned first. Once raised, it is raised by every further call.
+        were complete before are returned first, and only the next call sends the Close, since
+        what they are answered with must not come after it (RFC 6455 section 5.5.1). Once raised, it
+        is raised by every further call.
 
         Nothing is lost by a cancellation while waiting for bytes.
         """
+        if self._farewell is not None:
+            farewell, self._farewell = self._farewell, None
+            await self._handle_control(farewell)
         self._raise_if_ended()
         lane = self._lane
         if lane.has_backlog:
@@ -165,10 +172,13 @@ class WebSocket(WebSocketConnection):
         # Our own Close is the end of what we listen to.
         listening = self._wsproto.state is ConnectionState.OPEN
         messages = lane.messages()
-        for event in lane.events():
-            await self._handle_control(event)
         if not listening:
             messages = []
+        for event in lane.events():
+            if messages and isinstance(event, CloseConnection):
+                self._farewell = event
+            else:
+                await self._handle_control(event)
         if not messages:
             self._raise_if_ended()
         return messages
@@ -179,7 +189,10 @@ class WebSocket(WebSocketConnection):
 
     async def _handle_control(self, event: Event) -> None:
         if isinstance(event, Ping):
-            await self._handle_ping_event(event)
+            # Not left to wsproto, which refuses a Pong once the peer's Close has come, though that
+            # was behind the Ping. After ours nothing may follow (RFC 6455 section 5.5.1).
+            if self._wsproto.state in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
+                self._send_control(frames.pong_frame(bytes(event.payload)))
         elif isinstance(event, CloseConnection):
             reason = event.reason or ""
             if self._wsproto.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING):
@@ -199,7 +212,11 @@ class WebSocket(WebSocketConnection):
         b"" when the connection is closed or closing already. The reason is cut to 123 bytes. No
         messages are delivered afterwards; `receive` goes on until the peer's Close. How long to
         wait for that is the owner's decision.
+
+        When the peer's Close has come, but `receive` has not told of it yet, this is the answer.
         """
+        if self._farewell is not None and self._wsproto.state is ConnectionState.REMOTE_CLOSING:
+            return bytes(self._wsproto.send(self._farewell.response()))
         if self._wsproto.state is not ConnectionState.OPEN:
             return b""
         self._close_reason = CloseReason(code, reason)
@@ -228,7 +245,7 @@ class WebSocket(WebSocketConnection):
         try:
             frame = self._wsproto.send(event)
         except LocalProtocolError:
-            # After our Close nothing may follow, such as a Pong (RFC 6455 section 5.5.1).
+            # After our Close nothing may follow (RFC 6455 section 5.5.1).
             return
         self._send_control(bytes(frame))
 
