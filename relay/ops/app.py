@@ -19,6 +19,7 @@ from relay.session.accept import open_listeners
 from relay.session.committer import Committer, LocalCommitter, ProcessCommitter
 from relay.session.core import Capacity, Core, Journal, Timing
 from relay.session.server import Admission, Drained, Server
+from relay.session.transport import Compression
 from relay.store.api import EventReader
 from relay.store.locate import open_reader, parse_location
 from relay.store.memory import MemoryStore
@@ -124,6 +125,7 @@ def _core(config: Config, reader: EventReader, journal: Journal) -> Core:
             drain_timeout=config.drain_timeout,
         ),
         capacity=Capacity(outbox_bytes=connections.outbox_bytes),
+        compression=Compression(connections.compression),
     )
 
 

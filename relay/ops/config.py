@@ -18,6 +18,7 @@ from relay.protocol.limits import Limits
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
+CompressionMode = Literal["shared", "per_connection", "off"]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Interval = Annotated[float, Meta(ge=0.1, le=86_400)]
 StoreName = Annotated[
@@ -51,6 +52,10 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     outbox_bytes: Annotated[int, Meta(ge=65_536)] = 1_048_576
     """Bytes that may wait to be sent to one peer; what does not fit is read again from the store
     when the peer has caught up."""
+    compression: CompressionMode = "shared"
+    """What is agreed to when a client offers compression: `shared` compresses each event once for
+    all clients, `per_connection` makes messages smaller at the price of CPU and 70 kB of memory for
+    each connection, `off` sends everything as it is."""
 
 
 class Logging(msgspec.Struct, frozen=True, kw_only=True):

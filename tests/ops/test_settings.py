@@ -41,7 +41,11 @@ def right_value(setting: Setting) -> Any:
         case float(default):
             return default + 1
     options = {
-        "one of": setting.expectation.rpartition(" ")[2],
+        "one of": next(
+            word
+            for word in setting.expectation.removeprefix("one of ").replace(",", "").split()
+            if word not in ("or", setting.default)
+        ),
         "a path": "other.sqlite3",
         "an http": "https://example.com/",
         "a public": "ab" * 32,
