@@ -44,7 +44,7 @@ def right_value(setting: Setting) -> Any:
         "one of": next(
             word
             for word in setting.expectation.removeprefix("one of ").replace(",", "").split()
-            if word not in ("or", setting.default)
+            if word != setting.default
         ),
         "a path": "other.sqlite3",
         "an http": "https://example.com/",
