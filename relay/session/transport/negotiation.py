@@ -9,7 +9,8 @@ The two ways to compress differ in what they cost. `shared` forbids both sides t
 earlier messages: then a compressed message fits every peer, is made once for all of them, and a
 connection holds nothing between two messages. `per_connection` allows it: short notes shrink to a
 half instead of two thirds, but each message is compressed anew for each peer, and a connection
-that has sent and received holds 70 kB more where an idle one needs 30.
+that has sent and received holds 35 kB more for what it sends, and 15 kB (40 with a client that does
+not let us choose its window) for what it receives; an idle one needs 30 without.
 
 Why `shared` also refuses the *client's* context (`client_no_context_takeover`): an inflater with a
 window of 32 KiB is 40 kB for each connection, for the sake of requests that are short.
