@@ -256,6 +256,7 @@ SMALL_STEPS: list[tuple[object, str, object]] = [
     (scans, "_AUTHORS_AT_ONCE", 1),
     (planner, "_MERGED_KEYS", 2),
     (planner, "_WINDOW_KEYS", 4),
+    (planner, "_LOOSE_AUTHORS", 1),
     (planner, "_LISTED_KINDS", 2),
     (planner, "_LARGEST_PRODUCT", 4),
     (planner, "_MOST_WORDS", 2),

@@ -7,7 +7,8 @@
     one author, one kind                    the index of authors and kinds, backwards
     some authors and kinds                  the same, merged
     many                                    the same, window by window; very many: by time first
-    authors without kinds (or with many)    first the kinds that these authors have
+    authors without kinds (or with many)    first the kinds that these authors have; very many
+                                            authors: by time first
     kinds                                   the index of kinds, backwards, merged; many: by time
     times alone                             the table, backwards
 
@@ -73,6 +74,9 @@ _ALL_BY_KIND: Final = (
 _TIME_AND_AUTHOR_KIND: Final = (
     f"SELECT place, author_kind FROM event WHERE place {_RANGE} {_NEWEST}"  # noqa: S608
 )
+_TIME_AND_AUTHOR: Final = (
+    f"SELECT place, author_kind >> 16 FROM event WHERE place {_RANGE} {_NEWEST}"  # noqa: S608
+)
 _TIME_AND_KIND: Final = f"SELECT place, kind FROM event WHERE place {_RANGE} {_NEWEST}"  # noqa: S608
 _BY_ID: Final = (
     "SELECT place, raw FROM carray(?) AS wanted"  # noqa: S608
@@ -104,6 +108,8 @@ _MERGED_KEYS: Final = 12
 """So many keys are merged; more are looked up by windows."""
 _WINDOW_KEYS: Final = 1_500
 """With more keys a window costs more than looking at some events by time first."""
+_LOOSE_AUTHORS: Final = 500
+"""With more authors, finding out their kinds costs more than looking at some events first."""
 _LISTED_KINDS: Final = 8
 """With more kinds, those that the authors really have are found out first."""
 _LARGEST_PRODUCT: Final = 20_000
@@ -199,18 +205,26 @@ class _Planner:
             and len(authors) * len(kinds) <= _LARGEST_PRODUCT
         ):
             pairs = [self._keys.author_kind(a, kind) for a in authors for kind in kinds]
-            return self._by_author_kinds(pairs)
+            return self._by_author_kinds(pairs, self._highest)
 
-        def scan(present: list[int]) -> Scan | None:
-            wanted = [key for key in present if kinds is None or kind_of(key) in kinds]
-            return self._by_author_kinds(wanted) if wanted else None
+        prefixes = {self._keys.author(author) for author in authors}
 
-        prefixes = array("q", {self._keys.author(author) for author in authors})
-        return LooseScan(_KINDS_PRESENT, prefixes, self._highest, scan)
+        def loose(highest: int) -> Scan:
+            def scan(present: list[int]) -> Scan | None:
+                wanted = [key for key in present if kinds is None or kind_of(key) in kinds]
+                return self._by_author_kinds(wanted, highest) if wanted else None
 
-    def _by_author_kinds(self, pairs: Sequence[int]) -> Scan:
+            return LooseScan(_KINDS_PRESENT, array("q", prefixes), highest, scan)
+
+        if kinds is None and len(prefixes) > _LOOSE_AUTHORS:
+            found = frozenset(prefixes)
+            return TimeScan(_TIME_AND_AUTHOR, found, self._lowest, self._highest, loose)
+        return loose(self._highest)
+
+    def _by_author_kinds(self, pairs: Sequence[int], highest: int) -> Scan:
         return self._by_keys(
             list(dict.fromkeys(pairs)),
+            highest,
             _BY_AUTHOR_KIND,
             _PLACES_BY_AUTHOR_KIND,
             _ALL_BY_AUTHOR_KIND,
@@ -221,6 +235,7 @@ class _Planner:
     def _by_kinds(self) -> Scan:
         return self._by_keys(
             sorted(self._filter.kinds or ()),
+            self._highest,
             _BY_KIND,
             _PLACES_BY_KIND,
             _ALL_BY_KIND,
@@ -229,19 +244,26 @@ class _Planner:
         )
 
     def _by_keys(
-        self, keys: list[int], one: str, places: str, every: str, by_time: str, window_keys: int
+        self,
+        keys: list[int],
+        highest: int,
+        one: str,
+        places: str,
+        every: str,
+        by_time: str,
+        window_keys: int,
     ) -> Scan:
         if len(keys) == 1:
-            return IndexScan(one, keys, self._lowest, self._highest)
+            return IndexScan(one, keys, self._lowest, highest)
         if len(keys) <= _MERGED_KEYS:
-            return MergedScan(places, [(k,) for k in keys], self._lowest, self._highest, len(keys))
+            return MergedScan(places, [(k,) for k in keys], self._lowest, highest, len(keys))
 
         def windows(highest: int) -> Scan:
             return WindowScan(every, array("q", keys), self._lowest, highest)
 
         if len(keys) <= window_keys:
-            return windows(self._highest)
-        return TimeScan(by_time, frozenset(keys), self._lowest, self._highest, windows)
+            return windows(highest)
+        return TimeScan(by_time, frozenset(keys), self._lowest, highest, windows)
 
     def _by_words(self) -> Scan:
         """Scan the full-text index.

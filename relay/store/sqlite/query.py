@@ -162,6 +162,7 @@ class _Direct:
         given: list[bytes] = []
         size = 0
         stepped = False
+        fresh = False
         while self._left and (self._parked or not self._scan.exhausted):
             room = max_events - len(given)
             if room <= 0 or size >= max_bytes or (stepped and budget()):
@@ -180,6 +181,7 @@ class _Direct:
             given += taken
             size += added
             self._left -= len(taken)
+            fresh = fresh or not self._parked
             self._parked[:0] = [place for place, _raw in rows[len(taken) :]]
         while not self._parked and not self._scan.exhausted and self._probes_left:
             if stepped and budget():
@@ -187,8 +189,9 @@ class _Direct:
             stepped = True
             self._probes_left -= 1
             self._parked = [place for place, _raw in self._step(view, _PROBED)]
-        # what was parked may be gone by now
-        return given, not self._parked or bool(self._refreshed(view))
+            fresh = True
+        # what was parked on an earlier page may be gone by now
+        return given, not self._parked or fresh or bool(self._refreshed(view))
 
     @property
     def is_complete(self) -> bool | None:
