@@ -7,20 +7,29 @@ import pytest
 
 from relay.store.api import EventReader, EventWriter
 from relay.store.locate import Location, open_reader, open_writer, parse_location
+from relay.store.sqlite.writer import SQLiteWriter
 
 
 class OpenStore:
     """A store under test: its writer, a reader, and the way to open it again."""
 
+    writer: EventWriter
+    reader: EventReader
+
     def __init__(self, location: Location) -> None:
         self.location = location
-        self.writer: EventWriter = open_writer(location)
-        self.reader: EventReader = open_reader(location)
+        self.open()
+
+    def open(self) -> None:
+        self.writer = open_writer(self.location)
+        self.reader = open_reader(self.location)
+        if isinstance(self.writer, SQLiteWriter):
+            # Nobody pulls the plug here, and a busy disk would make the suite slow.
+            self.writer._connection.pragma("synchronous", "off")
 
     def reopen(self) -> None:
         self.close()
-        self.writer = open_writer(self.location)
-        self.reader = open_reader(self.location)
+        self.open()
 
     def close(self) -> None:
         self.reader.close()

@@ -274,6 +274,7 @@ def test_housekeeping_merges_the_segments_of_the_tag_index(
         return opened._connection.execute("SELECT count(DISTINCT segid) FROM tag_idx").get
 
     records = [note(tags=[("t", str(number))]) for number in range(11)]
+    opened._connection.pragma("synchronous", "off")
     for record in records:
         commit(opened, record)
     before = segments()
