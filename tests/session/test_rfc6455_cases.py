@@ -458,7 +458,7 @@ async def echo(transport: trio.SocketStream) -> None:
 async def connected(offers: str | None) -> AsyncIterator[trio.SocketStream]:
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, echo, listeners)
+        await nursery.start(trio.serve_listeners, echo, listeners)
         address = listeners[0].socket.getsockname()
         async with await trio.open_tcp_stream(*address) as stream:
             extensions = f"Sec-WebSocket-Extensions: {offers}\r\n" if offers else ""
