@@ -18,7 +18,7 @@ from relay.store.sqlite.keys import Keys
 from relay.store.sqlite.planner import Plan, plan, time_range
 from relay.store.sqlite.scans import View
 
-_ROWS_AT_ONCE: Final = 1_000
+_ROWS_AT_ONCE: Final = 300
 _ENTRIES_AT_ONCE: Final = 20_000
 _COUNT_KIND: Final = (
     "SELECT count(*), min(place) FROM ("

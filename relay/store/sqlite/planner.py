@@ -115,7 +115,7 @@ _LISTED_KINDS: Final = 8
 _LARGEST_PRODUCT: Final = 20_000
 _MOST_WORDS: Final = 256
 """Words in one part of a full-text expression: each costs about 6 µs to open."""
-_EXPRESSIONS_AT_ONCE: Final = 2
+_EXPRESSIONS_AT_ONCE: Final = 1
 _MOST_ADDRESSES: Final = 2_000
 
 

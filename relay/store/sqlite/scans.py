@@ -37,8 +37,8 @@ _TIME_CHUNK: Final = 1_000
 _TIME_SHARE: Final = 6
 """A time scan goes on while at least one in so many events is wanted."""
 _NEWEST: Final = "SELECT max(place) FROM event"
-_IDS_AT_ONCE: Final = 500
-_AUTHORS_AT_ONCE: Final = 1_000
+_IDS_AT_ONCE: Final = 250
+_AUTHORS_AT_ONCE: Final = 200
 
 Key = Sequence[int | str]
 
