@@ -11,7 +11,7 @@ The lane knows where frames begin and end, and nothing else of the protocol:
 - Between the fragments of a message every frame is wsproto's.
 - A text that is not UTF-8 is handed to wsproto whole, which then fails in its own way.
 - Where compression was agreed on, a final text frame that is compressed is cut and inflated here
-  (5 µs for 300 bytes, 30 through wsproto), beside the lane for plain ones, which costs nothing.
+  (6 µs for 350 bytes, of which inflating is 4; 40 through wsproto), at no cost to plain ones.
 
 So wsproto judges everything that is not plain, in the order of arrival, and what it refuses ends
 the connection here too. One thing differs in time, not in order: wsproto sees a bad character when
