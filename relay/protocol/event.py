@@ -158,5 +158,5 @@ def tag_keys(event: Event) -> frozenset[str]:
 
     Only a tag's first value counts (NIP-01, "Tags").
     """
-    # `is_indexed_tag` written out: for a follow list of 300 this is 20 µs instead of 55
+    # `is_indexed_tag` written out: for a follow list of 300 this is 39 µs instead of 48
     return frozenset([tag[0] + tag[1] for tag in event.tags if len(tag) > 1 and tag[0] in _LETTERS])
