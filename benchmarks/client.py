@@ -10,12 +10,13 @@ Pings are answered, so that long runs are not cut off. The handshake is the only
 
 import base64
 import contextlib
+import itertools
 import os
 import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 RECEIVE_SIZE: Final = 1 << 18
@@ -272,6 +273,45 @@ class Client:
                 waiting.discard(connection)
 
         self.pump(lambda: not waiting, note)
+
+    def request(
+        self,
+        frames: Mapping[Connection, bytes],
+        each: int = 1,
+        patience: float = 60.0,
+        window: int = 20,
+    ) -> None:
+        """Send each connection its requests and wait until each has `each` more EOSEs.
+
+        At most `window` connections are asked at a time.
+        """
+        waiting: dict[Connection, int] = {}
+        left = iter(frames.items())
+
+        def ask() -> None:
+            for connection, request in itertools.islice(left, window - len(waiting)):
+                waiting[connection] = each
+                connection.send(request)
+
+        def note(connection: Connection, messages: list[bytes], _arrived: float) -> None:
+            ends = sum(message.startswith(b'["EOSE"') for message in messages)
+            for message in messages:
+                if message.startswith((b'["CLOSED"', b'["NOTICE"')):
+                    raise ConnectionEnded(f"refused: {message[:300]!r}")
+            if ends:
+                waiting[connection] -= ends
+                if waiting[connection] <= 0:
+                    del waiting[connection]
+                    ask()
+
+        ask()
+        self.pump(lambda: not waiting, note, patience)
+
+    def drop(self, connection: Connection) -> None:
+        """Close one connection."""
+        del self._connections[connection.socket.fileno()]
+        self._epoll.unregister(connection.socket)
+        connection.close()
 
     def close(self) -> None:
         """Close every connection."""

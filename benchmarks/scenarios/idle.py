@@ -19,7 +19,7 @@ REQUEST: Final = b'{"kinds":[1],"authors":["%s"],"limit":0}' % (b"ab" * 32)
 
 def run(server: Server, report: Report, connections: int) -> None:
     """Open connections, look, close them, look again; and once more."""
-    scenario = f"{connections} idle connections"
+    scenario = f"{connections:,} idle connections"
     with _Waiting(server, WARM_UP):
         pass
     before, descriptors_before = server.memory(), server.descriptors()
@@ -35,23 +35,25 @@ def run(server: Server, report: Report, connections: int) -> None:
     descriptors_after = server.descriptors()
     missing = connections - (descriptors - descriptors_before)
     if missing > 0:
-        report.problem(scenario, f"{missing} connections are not open at the server")
+        report.differs(scenario, f"{missing} connections are not open at the server")
     if descriptors_after > descriptors_before:
         left = descriptors_after - descriptors_before
-        report.problem(scenario, f"{left} descriptors are still open after closing")
+        report.differs(scenario, f"{left} descriptors are still open after closing")
 
-    def each(name: str, difference: int) -> None:
-        report.add(scenario, name, difference / 1024 / connections, "kB/connection")
+    def each(difference: int) -> float:
+        return difference / 1024 / connections
 
-    report.add(scenario, "opened", connections / waiting.seconds, "connections/s")
-    each("unique", during.unique - before.unique)
-    each("resident", during.resident - before.resident)
-    each("kept after closing", after.unique - before.unique)
-    each("grown by a second round", second.unique - after.unique)
-    report.add(scenario, "descriptors", descriptors, "")
-    report.add(scenario, "after closing", descriptors_after, "")
-    report.add(scenario, "threads", server.threads(), "")
-    report.add(scenario, "server busy", processor, "")
+    unit = "kB/connection"
+    report.less(scenario, "unique memory", each(during.unique - before.unique), unit)
+    report.less(scenario, "resident memory", each(during.resident - before.resident), unit)
+    report.more(scenario, "opened", connections / waiting.seconds, "connections/s")
+    report.note(scenario, "kept after closing", each(after.unique - before.unique), unit)
+    report.note(scenario, "grown by a second round", each(second.unique - after.unique), unit)
+    report.note(scenario, "before the first", before.unique / (1 << 20), "MB")
+    report.note(scenario, "descriptors", descriptors, "")
+    report.note(scenario, "descriptors after closing", descriptors_after, "")
+    report.note(scenario, "threads", server.threads(), "")
+    report.note(scenario, "server busy while idle", processor, "processors")
 
 
 class _Waiting:

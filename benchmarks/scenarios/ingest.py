@@ -7,6 +7,7 @@ of whole sends and reads, as a client sees them.
 """
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -70,23 +71,23 @@ def run(server: Server, report: Report, name: str, events: Sequence[Event]) -> N
     finally:
         client.close()
     if late:
-        report.problem(scenario, f"messages after the last OK: {str(late)[:300]}")
+        report.differs(scenario, f"messages after the last OK: {str(late)[:300]}")
     latencies = _checked(report, scenario, lanes)
-    report.add(scenario, "events", len(events), "")
-    report.add(scenario, "rate", len(events) / elapsed, "events/s")
-    report.add(scenario, "server", processor / len(events) * 1e6, "µs/event", "verification")
-    report.add(scenario, "server busy", processor / elapsed, "")
-    report.add(scenario, "client busy", own / elapsed, "")
-    report.add(scenario, "OK p50", percentile(latencies, 0.5) * 1e3, "ms")
-    report.add(scenario, "OK p99", percentile(latencies, 0.99) * 1e3, "ms")
+    report.more(scenario, "rate", len(events) / elapsed, "events/s")
+    report.less(scenario, "server", processor / len(events) * 1e6, "µs/event", "verification")
+    report.less(scenario, "OK p50", percentile(latencies, 0.5) * 1e3, "ms")
+    report.less(scenario, "OK p99", percentile(latencies, 0.99) * 1e3, "ms")
+    report.note(scenario, "events", len(events), "")
+    report.note(scenario, "server busy", processor / elapsed, "processors")
+    report.note(scenario, "client busy", own / elapsed, "processors")
 
 
 def fill(server: Server, events: Sequence[Event]) -> None:
     """Publish `events` without measuring, for scenarios that need a filled store."""
-    quiet = Report.unmeasured()
+    quiet = Report()
     run(server, quiet, "fill", events)
-    if quiet.problems:
-        raise RuntimeError(quiet.problems[0])
+    if quiet.differences:
+        raise RuntimeError(quiet.differences[0][1])
 
 
 def _lanes(events: Sequence[Event]) -> list[_Lane]:
@@ -104,19 +105,22 @@ def _lanes(events: Sequence[Event]) -> list[_Lane]:
 def _checked(report: Report, scenario: str, lanes: list[_Lane]) -> list[float]:
     """Check that every event was accepted exactly once; return the latencies."""
     latencies = []
+    refused: Counter[str] = Counter()
     for lane in lanes:
         sent = {event.id: (event, at) for event, at in zip(lane.events, lane.sent_at, strict=True)}
         for arrived, message in lane.answers:
             _, identifier, accepted, reason = msgspec.json.decode(message)
             event, at = sent.pop(identifier, (None, 0.0))
             if event is None:
-                report.problem(scenario, f"an OK for what was not asked: {message!r}")
+                report.differs(scenario, f"an OK for what was not asked: {message!r}")
                 continue
             latencies.append(arrived - at)
             # nobody listens here, and NIP-01 lets a relay say so
             unheard = is_ephemeral(event.kind) and reason.startswith("mute:")
             if not accepted and not unheard:
-                report.problem(scenario, f"kind {event.kind} was refused: {reason}")
+                refused[f"kind {event.kind} refused: {reason}"] += 1
         if sent:
-            report.problem(scenario, f"{len(sent)} events were not answered")
+            report.differs(scenario, f"{len(sent)} events were not answered")
+    for text, count in refused.most_common(5):
+        report.differs(scenario, f"{count} of {text}")
     return latencies
