@@ -47,6 +47,9 @@ class Framing:
 
     __slots__ = ()
 
+    work = 1
+    """How much longer than a plain frame one takes, for pages that must not hold up others."""
+
     def key(self, prefix: bytes) -> bytes | None:
         """Return the key of frames with this prefix in `Published.frames`; `None`: not shared."""
         return prefix
@@ -65,6 +68,8 @@ class SharedFraming(Framing):
 
     __slots__ = ()
 
+    work = 8
+
     def key(self, prefix: bytes) -> bytes | None:
         """Return the key among the shared frames."""
         return _SHARED + prefix
@@ -82,6 +87,8 @@ class OwnFraming(Framing):
     """Compressed with one connection's context: frames must be sent as they are made, in order."""
 
     __slots__ = ("_deflater",)
+
+    work = 8
 
     def __init__(self, deflater: Deflater) -> None:
         self._deflater = deflater
