@@ -11,8 +11,9 @@ from relay.live.matcher import Matcher
 from relay.policy.verdict import Policy
 from relay.protocol.limits import Limits
 from relay.protocol.verify import SignatureVerifier
-from relay.session.subscription import Subscription
+from relay.session.framing import Published
 from relay.session.transport import Compression
+from relay.session.writer import Writer
 from relay.store.api import EventReader, LogEntry
 
 _LOG_ENTRIES: Final = 256
@@ -24,6 +25,23 @@ class Journal(Protocol):
 
     def __call__(self, level: str, event: str, /, **fields: object) -> None:
         """Write one line."""
+        ...
+
+
+class Listener(Protocol):
+    """Whoever is told of new events: a subscription, to those who need not know what that is."""
+
+    @property
+    def writer(self) -> Writer:
+        """What is to be flushed after something was delivered."""
+        ...
+
+    def deliver(self, seq: int, event: Published) -> bool:
+        """Take a newly published event; tell whether it was handed to the writer."""
+        ...
+
+    def __hash__(self) -> int:
+        """Return a hash; listeners are equal only to themselves."""
         ...
 
 
@@ -100,7 +118,7 @@ class Core:
     counters: Counters = field(default_factory=Counters)
     compression: Compression = Compression.SHARED
     """What is agreed to when a client offers compression."""
-    matcher: Matcher[Subscription] = field(default_factory=Matcher)
+    matcher: Matcher[Listener] = field(default_factory=Matcher)
     recent_ids: dict[str, None] = field(default_factory=dict)
     """Ids that are stored for certain, the latest last: what is among them is a duplicate."""
     recent_ephemeral_ids: dict[str, None] = field(default_factory=dict)

@@ -13,9 +13,7 @@ Everything that belongs to a subscription runs in its nursery, and ends with its
 on replacement, with the connection (P1).
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import trio
 
@@ -23,15 +21,10 @@ from relay.errors import StoreError
 from relay.protocol.event import expiration
 from relay.protocol.filters import Filter, matches_any
 from relay.protocol.messages import closed, eose, event_prefix
+from relay.session.core import Core
 from relay.session.frames import text_frame
-
-if TYPE_CHECKING:
-    # Core holds a matcher of subscriptions: the names refer to each other, the objects do not
-    from collections.abc import Callable
-
-    from relay.session.core import Core
-    from relay.session.framing import Framing, Published
-    from relay.session.writer import Writer
+from relay.session.framing import Framing, Published
+from relay.session.writer import Writer
 
 
 class Subscription:
@@ -59,7 +52,7 @@ class Subscription:
         framing: Framing,
         subscription_id: str,
         filters: tuple[Filter, ...],
-        on_ended: Callable[[Subscription], None],
+        on_ended: Callable[["Subscription"], None],
     ) -> None:
         self._core = core
         self._filters = filters
