@@ -10,6 +10,7 @@ each round every relay has its turn, with a fresh store (for queries: the same f
 import argparse
 import json
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -245,6 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # a connection is a descriptor, here and in the relay, which inherits the limit
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    # ending it ends the relays that it has started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     run = Run(options)
     for name in options.scenario or run.scenarios:
         begun = time.perf_counter()

@@ -22,7 +22,7 @@ def run(server: Server, report: Report, cycles: int) -> None:
     client = Client(server.host, server.port)
     try:
         publisher = client.open()[0]
-        _exchange(client, publisher, masked_frame(event_message(event)), b'["OK"')
+        _exchange(client, publisher, masked_frame(event_message(event)), (b'["OK"',))
         client.drop(publisher)
         for _ in range(WARM_UP):
             _cycle(client, request)
@@ -53,20 +53,20 @@ def run(server: Server, report: Report, cycles: int) -> None:
 
 def _cycle(client: Client, request: bytes) -> list[list[object]]:
     connection = client.open()[0]
-    answer = _exchange(client, connection, request, b'["EOSE"')
+    answer = _exchange(client, connection, request, (b'["EOSE"', b'["CLOSED"'))
     client.drop(connection)
     return [msgspec.json.decode(message) for message in answer]
 
 
 def _exchange(
-    client: Client, connection: Connection, frame: bytes, last_word: bytes
+    client: Client, connection: Connection, frame: bytes, last_words: tuple[bytes, ...]
 ) -> list[bytes]:
-    """Send a frame; return the messages up to the one that begins with `last_word`."""
+    """Send a frame; return the messages up to the one that begins as the last does."""
     answer: list[bytes] = []
 
     def handle(_connection: Connection, messages: list[bytes], _arrived: float) -> None:
         answer.extend(each for each in messages if not each.startswith(b'["AUTH"'))
 
     connection.send(frame)
-    client.pump(lambda: bool(answer) and answer[-1].startswith(last_word), handle)
+    client.pump(lambda: bool(answer) and answer[-1].startswith(last_words), handle)
     return answer

@@ -53,12 +53,13 @@ class Asking:
         self._client = client
         self._connection = client.open()[0]
         self._answer: list[bytes] = []
-        self._close = masked_frame(b'["CLOSE","q"]')
+        self._name = b""
         self.ended = 0.0
 
-    def ask(self, request: bytes, verb: str) -> list[bytes]:
-        """Return the whole answer; `ended` is then the time at which it was there."""
-        self._answer = []
+    def ask(self, asked: "Asked", number: int) -> list[bytes]:
+        """Return the whole answer to one variant; `ended` is the time at which it was there."""
+        request, name = asked.requests[number], _name(number)
+        self._answer, self._name = [], b'"%s"' % name.encode()
         last_words = (b'["EOSE"', b'["COUNT"', b'["CLOSED"', b'["NOTICE"')
         self._connection.send(request)
         self._client.pump(
@@ -66,13 +67,15 @@ class Asking:
             self._handle,
             PATIENCE,
         )
-        if verb == "REQ":
-            self._connection.send(self._close)
+        if asked.verb == "REQ":
+            self._connection.send(masked_frame(f'["CLOSE","{name}"]'.encode()))
         return self._answer
 
     def _handle(self, _connection: Connection, messages: list[bytes], _arrived: float) -> None:
-        # a challenge may come at any time and answers nothing
-        self._answer += [each for each in messages if not each.startswith(b'["AUTH"')]
+        # some relays answer a CLOSE, too, and a challenge may come at any time
+        self._answer += [
+            each for each in messages if self._name in each[:32] or each.startswith(b'["NOTICE"')
+        ]
         # now, since what is measured ends with the last byte and not with the first
         self.ended = time.perf_counter()
 
@@ -120,7 +123,7 @@ def _shapes(values: Sequence[Event]) -> Iterator[Asked]:
     source = Shapes(values)
     for verb, make in (("REQ", source.requests), ("COUNT", source.counts)):
         for shapes in zip(*(make() for _ in range(VARIANTS)), strict=True):
-            requests = [_frame(verb, shape) for shape in shapes]
+            requests = [_frame(verb, number, shape) for number, shape in enumerate(shapes)]
             yield Asked(shapes[0].name, verb, requests, list(shapes))
 
 
@@ -140,9 +143,9 @@ def _measure(
     end = time.perf_counter() + seconds
     while len(latencies) < repeats and (time.perf_counter() < end or len(latencies) < 3):
         # each round begins with other values
-        request = asked.requests[(len(latencies) + 7 * number) % VARIANTS]
+        variant = (len(latencies) + 7 * number) % VARIANTS
         start = time.perf_counter()
-        answer = asking.ask(request, asked.verb)
+        answer = asking.ask(asked, variant)
         latencies.append(asking.ended - start)
         rows += len(answer) - 1
     processor = server.processor_seconds() - processor
@@ -159,7 +162,7 @@ def _check(report: Report, asking: Asking, asked: Asked, expected: list[Answer |
     """
     different: dict[str, int] = {}
     for number, wanted in enumerate(expected):
-        answer = _read(asking.ask(asked.requests[number], asked.verb))
+        answer = _read(asking.ask(asked, number))
         if answer.refusal:
             report.differs(f"query {asked.name}", f"refused: {answer.refusal}")
             return False
@@ -174,8 +177,13 @@ def _check(report: Report, asking: Asking, asked: Asked, expected: list[Answer |
     return True
 
 
-def _frame(verb: str, shape: Shape) -> bytes:
-    return masked_frame(json.dumps([verb, "q", *shape.filters], separators=(",", ":")).encode())
+def _name(number: int) -> str:
+    return f"q{number}"
+
+
+def _frame(verb: str, number: int, shape: Shape) -> bytes:
+    message = [verb, _name(number), *shape.filters]
+    return masked_frame(json.dumps(message, separators=(",", ":")).encode())
 
 
 def _read(messages: list[bytes]) -> Answer:
