@@ -32,7 +32,9 @@ from relay.session.publisher import Publisher
 from relay.session.writer import Writer
 from relay.store.api import Committed, LogEntry, Outcome
 
-_LARGEST_BATCH: Final = 512
+_LARGEST_BATCH: Final = 128
+"""More would let verifying and committing take turns instead of going on at the same time: with 500
+events in flight, batches of 512 were taken in at 0.8 of strfry's rate, of 128 at its full rate."""
 _LARGEST_BATCH_BYTES: Final = 4 << 20
 _VERIFIED_PER_CHECKPOINT: Final = 32
 """About a millisecond of signature checks, then the others' turn."""
