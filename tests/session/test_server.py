@@ -314,7 +314,7 @@ async def test_p6_a_fault_in_a_policy_ends_that_connection_only(nursery: trio.Nu
 
 
 async def test_a_vanished_peer_is_noticed_by_its_silence(nursery: trio.Nursery) -> None:
-    timing = Timing(ping_interval=0.1, pong_timeout=0.2)
+    timing = Timing(ping_interval=0.2, pong_timeout=1.0)
     serving = await serve(nursery, timing=timing)
     async with client(serving.url) as alive:
         await alive.subscribe({})
@@ -325,7 +325,7 @@ async def test_a_vanished_peer_is_noticed_by_its_silence(nursery: trio.Nursery) 
         # it neither reads nor answers pings; nothing else tells that it is gone
         await serving.until(open_connections=1, subscriptions=1)
         silent.close()
-        await trio.sleep(0.5)
+        await trio.sleep(2)
         assert serving.server.open_connections == 1, "who answers pings stays"
         await alive.subscribe({})
 
