@@ -31,17 +31,23 @@ class _Interest(Generic[Subscriber]):
         self.subscribers: dict[Subscriber, None] = {}
 
 
+_Bucket = _Interest[Subscriber] | dict[_Interest[Subscriber], None]
+"""What stands under one value: one interest as it is, several as an ordered set.
+
+Most values have one. A dict for each of them would take 230 bytes, more than all else together.
+"""
+
+
 class Matcher(Generic[Subscriber]):
     """The filters of all live subscriptions."""
 
     def __init__(self) -> None:
         self._interests: dict[Filter, _Interest[Subscriber]] = {}
         self._filters: dict[Subscriber, tuple[Filter, ...]] = {}
-        # the inner dicts serve as ordered sets; interests are equal only to themselves
-        self._by_id: dict[str, dict[_Interest[Subscriber], None]] = {}
-        self._by_tag: dict[str, dict[_Interest[Subscriber], None]] = {}
-        self._by_author: dict[str, dict[_Interest[Subscriber], None]] = {}
-        self._by_kind: dict[int, dict[_Interest[Subscriber], None]] = {}
+        self._by_id: dict[str, _Bucket[Subscriber]] = {}
+        self._by_tag: dict[str, _Bucket[Subscriber]] = {}
+        self._by_author: dict[str, _Bucket[Subscriber]] = {}
+        self._by_kind: dict[int, _Bucket[Subscriber]] = {}
         self._rest: dict[_Interest[Subscriber], None] = {}
 
     def __len__(self) -> int:
@@ -77,46 +83,47 @@ class Matcher(Generic[Subscriber]):
     def match(self, event: Event) -> Iterable[Subscriber]:
         """Return everybody who wants `event`, each once. Not to be kept: it may be live."""
         keys = tag_keys(event) if event.tags else frozenset[str]()
-        met = self._met(event, keys)
-        if not met:
-            return ()
-        if len(met) == 1:
-            matching = [one for one in met[0] if one.matches(event, keys)]
-        else:
-            # an interest in many values may be met under several of them
-            matching = [one for one in dict.fromkeys(chain(*met)) if one.matches(event, keys)]
+        matching = [one for one in self._met(event, keys) if one.matches(event, keys)]
         if len(matching) <= 1:
             return matching[0].subscribers if matching else ()
         return dict.fromkeys(chain(*[one.subscribers for one in matching]))
 
-    def _met(self, event: Event, keys: frozenset[str]) -> list[dict[_Interest[Subscriber], None]]:
-        met = [
+    def _met(self, event: Event, keys: frozenset[str]) -> Iterable[_Interest[Subscriber]]:
+        """Return the interests that share a value with the event, each once."""
+        buckets = [
             self._by_id.get(event.id),
             self._by_author.get(event.pubkey),
             self._by_kind.get(event.kind),
-            self._rest,
+            self._rest or None,
         ]
         by_tag = self._by_tag
         if by_tag and keys:
             # a follow list has hundreds of tags: walk whichever side is shorter
             common = by_tag.keys() & keys if len(by_tag) < len(keys) else keys
-            met.extend([by_tag.get(key) for key in common])
-        return [interests for interests in met if interests]
+            buckets.extend([by_tag.get(key) for key in common])
+        met: list[_Interest[Subscriber]] = []
+        filled = 0
+        for bucket in buckets:
+            if bucket is None:
+                continue
+            filled += 1
+            if isinstance(bucket, dict):
+                met.extend(bucket)
+            else:
+                met.append(bucket)
+        # an interest in many values may be met under several of them
+        return met if filled <= 1 else dict.fromkeys(met)
 
     def _enter(self, interest: _Interest[Subscriber]) -> None:
         filter_ = interest.filter
         if filter_.ids is not None:
-            for value in filter_.ids:
-                self._by_id.setdefault(value, {})[interest] = None
+            _put(self._by_id, filter_.ids, interest)
         elif (keys := _narrowest_tag(filter_)) is not None:
-            for key in keys:
-                self._by_tag.setdefault(key, {})[interest] = None
+            _put(self._by_tag, keys, interest)
         elif filter_.authors is not None:
-            for value in filter_.authors:
-                self._by_author.setdefault(value, {})[interest] = None
+            _put(self._by_author, filter_.authors, interest)
         elif filter_.kinds is not None:
-            for kind in filter_.kinds:
-                self._by_kind.setdefault(kind, {})[interest] = None
+            _put(self._by_kind, filter_.kinds, interest)
         else:
             self._rest[interest] = None
 
@@ -137,15 +144,29 @@ class Matcher(Generic[Subscriber]):
 Key = TypeVar("Key", str, int)
 
 
-def _discard(
-    index: dict[Key, dict[_Interest[Subscriber], None]],
-    keys: Iterable[Key],
-    interest: _Interest[Subscriber],
+def _put(
+    index: dict[Key, _Bucket[Subscriber]], keys: Iterable[Key], interest: _Interest[Subscriber]
 ) -> None:
     for key in keys:
-        interests = index[key]
-        del interests[interest]
-        if not interests:
+        bucket = index.setdefault(key, interest)
+        if bucket is interest:
+            continue
+        if isinstance(bucket, dict):
+            bucket[interest] = None
+        else:
+            index[key] = {bucket: None, interest: None}
+
+
+def _discard(
+    index: dict[Key, _Bucket[Subscriber]], keys: Iterable[Key], interest: _Interest[Subscriber]
+) -> None:
+    for key in keys:
+        bucket = index[key]
+        if isinstance(bucket, dict):
+            del bucket[interest]
+            if not bucket:
+                del index[key]
+        else:
             del index[key]
 
 

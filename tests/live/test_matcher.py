@@ -67,8 +67,7 @@ def test_cost_does_not_depend_on_filters_that_share_nothing_with_the_event() -> 
     for one in range(1000):
         matcher.add(one, [Filter(authors=frozenset([f"{one:064x}"]), kinds=frozenset([1]))])
     matcher.add(-1, [Filter(tags=(("t", frozenset(["x", "y"])),))])
-    met = matcher._met(NOTE, frozenset(["tx"]))
-    assert sum(map(len, met)) == 1
+    assert len(list(matcher._met(NOTE, frozenset(["tx"])))) == 1
     assert list(matcher.match(NOTE)) == [-1]
 
 
