@@ -1,5 +1,6 @@
 """The composition root: the only place that builds the relay's parts and puts them together."""
 
+import resource
 import signal
 import time
 from pathlib import Path
@@ -25,6 +26,8 @@ from relay.store.locate import open_reader, parse_location
 from relay.store.memory import MemoryStore
 
 _BACKLOG = 4096
+_OTHER_DESCRIPTORS = 100
+"""Descriptors for everything that is no connection."""
 
 
 def serve(config: Config) -> int:
@@ -53,6 +56,7 @@ async def _serve(config: Config) -> int:
         if server is not None:
             server.force()
 
+    _allow_connections(config.connections.max_connections, journal)
     async with trio.open_nursery() as nursery:
         # first of all: from the moment somebody can connect, a signal means a drain
         await nursery.start(watch_signals, stop, force)
@@ -82,6 +86,26 @@ async def _serve(config: Config) -> int:
                 listener.close()
         nursery.cancel_scope.cancel()
     return 1 if drained is not None and (drained.forced or drained.unanswered) else 0
+
+
+def _allow_connections(count: int, journal: Journal) -> None:
+    """Let the process have the descriptors that so many connections need.
+
+    Many systems start programs with a limit of 1,024 that they may raise by themselves.
+    """
+    wanted = count + _OTHER_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        journal(
+            "warning",
+            "the system allows fewer connections than configured",
+            descriptors=allowed,
+            max_connections=count,
+        )
 
 
 async def _open_store(
