@@ -34,10 +34,6 @@ class ConnectionLost(RelayError):
     """The peer is gone, or this connection was ended: nothing more can be sent or received."""
 
 
-class ShuttingDown(RelayError):
-    """The relay is draining and takes nothing new."""
-
-
 class PeerClosed(ConnectionLost):
     """The peer ended the WebSocket in good order, with a Close frame."""
 

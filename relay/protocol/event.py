@@ -148,15 +148,9 @@ def is_protected(event: Event) -> bool:
     return ("-",) in event.tags
 
 
-def is_indexed_tag(tag: Tag) -> bool:
-    """Tell whether `#x` filters see this tag: one ASCII letter for a name, and a value."""
-    return len(tag) > 1 and tag[0] in _LETTERS
-
-
 def tag_keys(event: Event) -> frozenset[str]:
     """Return letter + value of every indexed tag: what `#x` filters are matched against.
 
-    Only a tag's first value counts (NIP-01, "Tags").
+    Indexed are tags with one ASCII letter for a name, by their first value (NIP-01, "Tags").
     """
-    # `is_indexed_tag` written out: for a follow list of 300 this is 39 µs instead of 48
     return frozenset([tag[0] + tag[1] for tag in event.tags if len(tag) > 1 and tag[0] in _LETTERS])

@@ -38,10 +38,9 @@ _BUSY: Final = StoreUnavailable("the store's writer is not running")
 class Ticket:
     """One batch under way."""
 
-    __slots__ = ("answer", "count", "done")
+    __slots__ = ("answer", "done")
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self) -> None:
         self.done = trio.Event()
         self.answer: Answer | None = None
 
@@ -89,7 +88,7 @@ class LocalCommitter:
 
     async def begin(self, records: Sequence[Record], now: int) -> Ticket:
         """Commit at once."""
-        ticket = Ticket(len(records))
+        ticket = Ticket()
         try:
             committed = self._writer.commit(records, now)
             ticket.settle(Answer(0, [(int(one.outcome), one.seq) for one in committed]))
@@ -127,7 +126,7 @@ class ProcessCommitter:
 
     async def begin(self, records: Sequence[Record], now: int) -> Ticket:
         """Hand a batch over to the process."""
-        ticket = Ticket(len(records))
+        ticket = Ticket()
         request = Request(self._number(), now, COMMIT, [record.raw for record in records])
         await self._submit(ticket, request)
         return ticket
@@ -140,7 +139,7 @@ class ProcessCommitter:
 
     async def sweep(self, now: int, max_events: int) -> int:
         """Have the process remove expired events; return how many."""
-        ticket = Ticket(0)
+        ticket = Ticket()
         await self._submit(ticket, Request(self._number(), now, SWEEP, amount=max_events))
         await self.finish(ticket)
         return ticket.answer.amount if ticket.answer is not None else 0

@@ -34,7 +34,7 @@ class HeldCommitter:
         self._answers: dict[Ticket, list[Committed] | StoreUnavailable] = {}
 
     async def begin(self, records: Sequence[Record], now: int) -> Ticket:
-        ticket = Ticket(len(records))
+        ticket = Ticket()
         self._answers[ticket] = (
             StoreUnavailable("the disk is full")
             if self.fails

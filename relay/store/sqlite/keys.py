@@ -48,11 +48,6 @@ class Keys:
         """Return the key of an author's events of one kind."""
         return self.author(pubkey) << _KIND_BITS | kind
 
-    def author_range(self, pubkey: str) -> tuple[int, int]:
-        """Return the first and the last key that an author's events can have."""
-        first = self.author(pubkey) << _KIND_BITS
-        return first, first | ((1 << _KIND_BITS) - 1)
-
     def author_word(self, pubkey: str) -> str:
         """Return the full-text word of an author."""
         return f"w{self.author(pubkey):x}"

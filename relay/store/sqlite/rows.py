@@ -35,17 +35,6 @@ def row_id(raw: bytes) -> bytes:
     return raw[_ID]
 
 
-def row_pubkey(raw: bytes) -> bytes:
-    """Return the author's public key, as ASCII hex."""
-    return raw[_PUBKEY]
-
-
-def row_kind(raw: bytes) -> int:
-    """Return the kind."""
-    start = raw.index(_KIND_FIELD, _AFTER_PUBKEY) + len(_KIND_FIELD)
-    return int(raw[start : raw.index(b",", start)])
-
-
 def row_event(raw: bytes) -> Event:
     """Return the whole event."""
     return decode_event(raw)
