@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from relay.protocol.event import MAX_KIND, MAX_TIMESTAMP, Event, tag_keys
+from relay.protocol.event import MAX_KIND, MAX_TIMESTAMP, Event
 from relay.protocol.limits import Limits
 
 _HEX64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
@@ -94,11 +94,6 @@ def compile_filter(filter_: Filter) -> Matcher:
     return matcher
 
 
-def matches_compiled(matcher: Matcher, event: Event) -> bool:
-    """Apply a compiled filter to an event whose tag keys are not at hand."""
-    return matcher(event, tag_keys(event))
-
-
 def parse_filter(value: object, limits: Limits) -> Filter:
     """Build a filter from decoded JSON.
 
@@ -129,7 +124,7 @@ def parse_filter(value: object, limits: Limits) -> Filter:
             values = (_hex_values if exact else _strings)(field, content, limits)
             tags.append((field[1], values))
         else:
-            raise InvalidFilter(f"unsupported: unknown filter field {_shown(field)}")
+            raise InvalidFilter(f"unsupported: unknown filter field {quoted(field)}")
     tags.sort(key=lambda item: item[0])
     return Filter(
         ids=ids,
@@ -142,9 +137,9 @@ def parse_filter(value: object, limits: Limits) -> Filter:
     )
 
 
-def _shown(text: str) -> str:
-    shown = text if len(text) <= 32 else text[:32] + "…"
-    return msgspec.json.encode(shown).decode()
+def quoted(text: str) -> str:
+    """Return what a peer has written, cut and escaped, to be quoted in an answer."""
+    return msgspec.json.encode(text if len(text) <= 32 else text[:32] + "…").decode()
 
 
 def _values(field: str, content: object, limits: Limits) -> list[object]:

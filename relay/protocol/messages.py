@@ -21,7 +21,7 @@ from typing import Final, Literal
 import msgspec
 
 from relay.protocol.event import Event
-from relay.protocol.filters import Filter, InvalidFilter, parse_filter
+from relay.protocol.filters import Filter, InvalidFilter, parse_filter, quoted
 from relay.protocol.limits import Limits
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -102,7 +102,7 @@ def parse_message(text: bytes, limits: Limits) -> Message:
     if isinstance(verb, str) and verb.startswith("NEG-"):
         return _negentropy_refusal(value)
     if isinstance(verb, str):
-        return Refusal(notice(f"unsupported: unknown message {_shown(verb)}"))
+        return Refusal(notice(f"unsupported: unknown message {quoted(verb)}"))
     return Refusal(notice("invalid: a message must begin with a verb such as EVENT or REQ"))
 
 
@@ -185,10 +185,6 @@ def _field_error(error: msgspec.ValidationError) -> str:
     """Turn "Expected `int`, got `float` - at `$.kind`" into "event.kind: expected `int`, …"."""
     what, _, where = str(error).partition(" - at `$")
     return f"event{where.rstrip('`')}: {what[:1].lower()}{what[1:]}"
-
-
-def _shown(text: str) -> str:
-    return _encode(text if len(text) <= 32 else text[:32] + "…").decode()
 
 
 def event_prefix(subscription_id: str) -> bytes:

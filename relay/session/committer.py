@@ -32,7 +32,7 @@ _START_TIMEOUT: Final = 30.0
 """Seconds that the writer process may take to open the store (it may have to recover)."""
 _STOP_TIMEOUT: Final = 30.0
 """Seconds that it may take to finish its last batch and close the store."""
-_BUSY: Final = StoreUnavailable("the store's writer is not running")
+_NOT_RUNNING: Final = "the store's writer is not running"
 
 
 class Ticket:
@@ -190,7 +190,7 @@ class ProcessCommitter:
         async with self._turn:
             stream = self._stream
             if stream is None:
-                ticket.settle(Answer(request.ticket, error=str(_BUSY)))
+                ticket.settle(Answer(request.ticket, error=_NOT_RUNNING))
                 return
             self._under_way.append(ticket)
             try:
@@ -214,7 +214,7 @@ class ProcessCommitter:
 
     def _fail_under_way(self) -> None:
         while self._under_way:
-            self._under_way.popleft().settle(Answer(0, error=str(_BUSY)))
+            self._under_way.popleft().settle(Answer(0, error=_NOT_RUNNING))
 
     def _number(self) -> int:
         self._next_ticket += 1

@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from relay.errors import StoreError
 from relay.protocol.event import KIND_DELETION
 from relay.session.core import Core
 from relay.session.framing import Published
@@ -39,18 +40,22 @@ class Publisher:
     async def publish(self, entries: Sequence[LogEntry], answered: dict[Writer, None]) -> None:
         """Publish entries in order, and flush the writers that `answered` names as well.
 
-        Stored entries that were published already are passed over. Not to be cancelled half way
-        unless the whole server ends.
+        Stored entries that were published already are passed over. Those behind a gap that cannot
+        be read now are left to `follow`, which reads on from the log's position. Not to be
+        cancelled half way unless the whole server ends.
         """
         log = self._core.log
         async with self._turn:
-            touched = answered
             for entry in entries:
                 if entry.seq > log.position + 1:
-                    await self._publish_foreign(entry.seq - 1, touched)
-                if entry.seq == 0 or entry.seq > log.position:
-                    self._tell(entry, touched)
-            await _flush(touched)
+                    try:
+                        await self._publish_foreign(entry.seq - 1, answered)
+                    except StoreError as error:
+                        reason = str(error)
+                        self._core.journal("error", "cannot follow the log", reason=reason)
+                if entry.seq == 0 or entry.seq == log.position + 1:
+                    self._tell(entry, answered)
+            await _flush(answered)
 
     async def follow(self) -> None:
         """Publish what others have committed. Costs a few µs when there is nothing new.

@@ -116,18 +116,16 @@ class Writer:
         staged = self._staged
         if not staged:
             return
-        if self._idle and self._direct is not None:
-            chunk = staged[0] if len(staged) == 1 else b"".join(staged)
-            staged.clear()
-            self._staged_bytes = 0
-            self._write_through(self._direct, chunk)
-            return
-        if self._queued_chunks >= self._capacity:
+        direct = self._direct if self._idle else None
+        if direct is None and self._queued_chunks >= self._capacity:
             return  # answers beyond the bound: the task takes them as soon as it has room
         chunk = staged[0] if len(staged) == 1 else b"".join(staged)
         staged.clear()
         self._staged_bytes = 0
-        self._enqueue(chunk)
+        if direct is None:
+            self._enqueue(chunk)
+        else:
+            self._write_through(direct, chunk)
 
     def control(self, frame: bytes) -> None:
         """Send a control frame before everything that is queued."""
@@ -232,7 +230,6 @@ class Writer:
         if not data:
             self._sent(0, control)
         elif self._direct is None:
-            self._control.clear()
             with trio.fail_after(self._write_timeout):
                 await self._stream.send_all(data)
             self._sent(len(data), control)
@@ -255,7 +252,8 @@ class Writer:
         for frame in control:
             if not taken:
                 return
-            self._control.pop(frame[0], None)
+            if self._control.get(frame[0]) is frame:  # and not one that came meanwhile
+                del self._control[frame[0]]
             if taken < len(frame):
                 self._rest = frame[taken:]
                 return

@@ -2,9 +2,11 @@
 
 import trio
 
+from relay.errors import StoreUnavailable
 from relay.protocol.event import record
 from relay.session.core import Timing
-from relay.store.memory import MemoryStore
+from relay.store.api import Tail
+from relay.store.memory import MemoryReader, MemoryStore
 from tests.corpus import Author
 from tests.served import client
 from tests.session.serving import NOW, notes, serve
@@ -57,3 +59,33 @@ async def test_a_foreign_deletion_is_noticed_by_the_memory_of_recent_ids(
         accepted, reason = await one.publish(note)
         assert not accepted
         assert reason.startswith("blocked: ")
+
+
+class FailingReader(MemoryReader):
+    """A reader whose log cannot be read while the test says so."""
+
+    fails = False
+
+    def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
+        if self.fails:
+            raise StoreUnavailable("the disk does not answer")
+        return super().tail(after, max_events, max_bytes, now)
+
+
+async def test_a_gap_that_cannot_be_read_is_closed_later_and_ends_nothing(
+    nursery: trio.Nursery,
+) -> None:
+    store = MemoryStore()
+    source = FailingReader(store)
+    timing = Timing(follow_interval=0.02)
+    serving = await serve(nursery, store=store, reader=source, timing=timing)
+    (foreign,), (own,) = notes(1, author=Author("theirs")), notes(1, author=Author("ours"))
+    async with client(serving.url) as reader, client(serving.url) as writer:
+        live = await reader.subscribe({"kinds": [1]})
+        source.fails = True
+        store.writer().commit([record(foreign)], NOW)
+        await writer.accept(own)
+        await reader.nothing(0.1)
+        source.fails = False
+        assert [(await reader.event(live)).id for _ in range(2)] == [foreign.id, own.id]
+        await reader.nothing(0.1)

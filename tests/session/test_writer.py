@@ -314,3 +314,17 @@ async def test_a_stream_without_the_direct_way_is_served_as_well(make: Making) -
                 writer.control(b"!")
     assert received.replace(b"!", b"") == expected
     assert received.index(b"!") < received.index(b"<110>")
+
+
+async def test_a_control_frame_that_comes_during_a_send_is_not_lost(make: Making) -> None:
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    writer = make(ours)
+    await settled()
+    writer.control(frames.pong_frame(b"first"))
+    await settled()  # its send is under way
+    writer.control(frames.pong_frame(b"second"))
+    received = b""
+    with trio.fail_after(5):
+        while not received.endswith(b"second"):
+            received += bytes(await theirs.receive_some(64))
+    assert received == frames.pong_frame(b"first") + frames.pong_frame(b"second")
