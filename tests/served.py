@@ -263,6 +263,10 @@ class Client:
         seen = [str(message)[:200] for message in self._unread]
         raise AssertionError(f"no {wanted} within {ANSWER_DEADLINE} s; unread: {seen}")
 
+    def pending(self, *fields: object) -> bool:
+        """Tell whether a message that begins with these fields is among the unread ones."""
+        return any(message[: len(fields)] == list(fields) for message in self._unread)
+
     async def nothing(self, seconds: float) -> None:
         """Check that for so long nothing arrives beyond what is unread already."""
         with trio.move_on_after(seconds):

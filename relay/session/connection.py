@@ -7,9 +7,10 @@
     ├─ subscriptions   one task with a nursery of its own for each (`subscription`)
     └─ counts          a few at once
 
-The reader never waits for a query, a verification or a commit. It pauses only when a bound is
-reached: answers that the peer does not read, its own events that have no answer yet, the relay's
-ingest queue. Then the kernel's buffers fill and TCP pushes back; no message is dropped (F4).
+The reader never waits for a verification or a commit, and answers a query itself only as far as
+its first page goes. It pauses only when a bound is reached: answers that the peer does not read,
+its own events that have no answer yet, the relay's ingest queue. Then the kernel's buffers fill and
+TCP pushes back; no message is dropped (F4).
 
 However the connection ends (Close, FIN, RST, silence, a stalled socket, a drain, a fault), leaving
 the nursery ends every task in it (P1).
@@ -32,9 +33,12 @@ from relay.session.stream import SocketStream, linger
 from relay.session.subscription import Subscription
 from relay.session.transport import BINARY, Message, WebSocket
 from relay.session.writer import Writer
+from relay.store.api import Counting
 
 _BINARY_REFUSED = text_frame(notice("invalid: binary messages are not understood; send text"))
 _MESSAGES_PER_CHECKPOINT = 32
+_TURN_SECONDS = 0.001
+"""So long the reader answers requests before the others have their turn; a page may take longer."""
 
 
 class Connection:
@@ -163,16 +167,21 @@ class Connection:
                 messages = await self._socket.receive()
                 self._last_heard = trio.current_time()
                 now = core.now()
+                turn_ends = core.steady_clock() + _TURN_SECONDS
                 for number, message in enumerate(messages, 1):
-                    self._receive(message, now, nursery)
+                    asked = self._receive(message, now, nursery)
                     if (
                         not writer.has_room
                         or ingest.is_full
                         or self._unanswered >= core.capacity.unanswered_events
                     ):
                         await self._wait_room()
-                    elif number % _MESSAGES_PER_CHECKPOINT == 0:
+                    elif number % _MESSAGES_PER_CHECKPOINT == 0 or (
+                        asked and core.steady_clock() >= turn_ends
+                    ):
+                        writer.flush()
                         await trio.lowlevel.checkpoint()
+                        turn_ends = core.steady_clock() + _TURN_SECONDS
                 self._messages += len(messages)
                 counters.messages += len(messages)
                 writer.flush()
@@ -182,10 +191,11 @@ class Connection:
                 # nobody is there to read what is left
                 self._scope.cancel()
 
-    def _receive(self, message: Message, now: int, nursery: trio.Nursery) -> None:
+    def _receive(self, message: Message, now: int, nursery: trio.Nursery) -> bool:
+        """Do what the message asks; tell whether the store was asked something for it."""
         if message is BINARY:
             self.writer.stage_answer(_BINARY_REFUSED)
-            return
+            return False
         assert isinstance(message, bytes)  # noqa: S101 - there is no third kind of message
         action = self._peer.receive(message, now)
         if type(action) is Publish:
@@ -193,11 +203,12 @@ class Connection:
         elif type(action) is Reply:
             self._answer(action.text)
         elif type(action) is Subscribe:
-            self._subscribe(action, now, nursery)
+            return self._subscribe(action, now, nursery)
         elif type(action) is Unsubscribe:
             self._subscriptions.pop(action.subscription_id).close()
         elif type(action) is Count:
-            self._count(action, now, nursery)
+            return self._count(action, now, nursery)
+        return False
 
     def _publish(self, event: Event, now: int) -> None:
         self._events += 1
@@ -212,7 +223,7 @@ class Connection:
         self._unanswered += 1
         self._ingest.submit(event, self)
 
-    def _subscribe(self, action: Subscribe, now: int, nursery: trio.Nursery) -> None:
+    def _subscribe(self, action: Subscribe, now: int, nursery: trio.Nursery) -> bool:
         subscription_id = action.subscription_id
         replaced = self._subscriptions.pop(subscription_id, None)
         if replaced is not None:
@@ -223,43 +234,56 @@ class Connection:
             self._peer.ended(subscription_id)
             reason = SHUTTING_DOWN if verdict is None else verdict.reason
             self._answer(closed(subscription_id, reason))
-            return
+            return False
         subscription = Subscription(
             self._core, self.writer, self._framing, subscription_id, action.filters, self._ended
         )
         self._subscriptions[subscription_id] = subscription
-        nursery.start_soon(subscription.run)
+        if subscription.begin():
+            nursery.start_soon(subscription.run)
+        return True
 
     def _ended(self, subscription: Subscription) -> None:
         if self._subscriptions.get(subscription.subscription_id) is subscription:
             del self._subscriptions[subscription.subscription_id]
             self._peer.ended(subscription.subscription_id)
 
-    def _count(self, action: Count, now: int, nursery: trio.Nursery) -> None:
-        verdict = self._core.policy.judge_request(action.filters, self, now)
+    def _count(self, action: Count, now: int, nursery: trio.Nursery) -> bool:
+        core = self._core
+        verdict = core.policy.judge_request(action.filters, self, now)
         if verdict is not None:
             self._answer(closed(action.query_id, verdict.reason))
-        elif self._counts >= self._core.limits.max_subscriptions:
+            return False
+        if self._counts >= core.limits.max_subscriptions:
             reason = f"rate-limited: {self._counts} counts are under way on this connection"
             self._answer(closed(action.query_id, reason))
-        else:
-            self._counts += 1
-            nursery.start_soon(self._count_and_answer, action, now)
+            return False
+        try:
+            counting = core.reader.count(action.filters, now)
+            if counting.step(core.page_budget()):
+                self._answer(count(action.query_id, counting.total))
+            else:
+                self._counts += 1
+                nursery.start_soon(self._count_on, action.query_id, counting)
+        except StoreError as error:
+            self._answer(self._count_failed(action.query_id, error))
+        return True
 
-    async def _count_and_answer(self, action: Count, now: int) -> None:
-        core = self._core
+    async def _count_on(self, query_id: str, counting: Counting) -> None:
         try:
             async with self._counting:
-                counting = core.reader.count(action.filters, now)
-                while not counting.step(core.page_budget()):
+                while not counting.step(self._core.page_budget()):
                     await trio.lowlevel.checkpoint()
-            answer = count(action.query_id, counting.total)
+            answer = count(query_id, counting.total)
         except StoreError as error:
-            core.journal("error", "count failed", reason=str(error))
-            answer = closed(action.query_id, f"error: {error}")
+            answer = self._count_failed(query_id, error)
         finally:
             self._counts -= 1
         await self.writer.send(lambda: text_frame(answer))
+
+    def _count_failed(self, query_id: str, error: StoreError) -> bytes:
+        self._core.journal("error", "count failed", reason=str(error))
+        return closed(query_id, f"error: {error}")
 
     def _answer(self, text: bytes) -> None:
         self.writer.stage_answer(text_frame(text))

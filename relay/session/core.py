@@ -40,6 +40,10 @@ class Listener(Protocol):
         """Take a newly published event; tell whether it was handed to the writer."""
         ...
 
+    def deliver_at_once(self, seq: int, event: Published) -> bool:
+        """Do the same, and flush."""
+        ...
+
     def __hash__(self) -> int:
         """Return a hash; listeners are equal only to themselves."""
         ...

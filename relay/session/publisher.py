@@ -4,10 +4,16 @@ Entries are published strictly in log order, each once. What other processes hav
 found by a gap in the seqs or by a look at the store's head, and read from there.
 
 For one event: the matcher says who wants it; its frame is built once for each subscription id
-(many clients use the same); every subscription hands it to its connection's writer, which only
-collects. After the whole batch each touched writer is flushed once, so a burst is one send per
-connection. Between flushes others may run: whatever is sent on a connection meanwhile first
-sends what was collected, so the order stays.
+(many clients use the same); every subscription hands it to its connection's writer.
+
+Of a burst the writers only collect, and each touched writer is flushed once after the whole batch:
+one send per connection. Between flushes others may run: whatever is sent on a connection meanwhile
+first sends what was collected, so the order stays.
+
+An event that comes alone has nothing to be collected with, and is written through at once (3.6 µs
+of CPU a delivery to 500 instead of 4.7). Others may run between these deliveries, too. So it is in
+the log before the first of them: a subscription that comes to the log's end meanwhile reads it
+there, and one that has it already, by its position, is passed over.
 """
 
 from collections.abc import Sequence
@@ -22,8 +28,8 @@ from relay.session.framing import Published
 from relay.session.writer import Writer
 from relay.store.api import LogEntry
 
-_FLUSHES_PER_CHECKPOINT: Final = 64
-"""About half a millisecond of sends, then the others' turn."""
+_SENDS_PER_CHECKPOINT: Final = 64
+"""About a fifth of a millisecond of sends, then the others' turn."""
 
 _GAP_ENTRIES: Final = 512
 _GAP_BYTES: Final = 1 << 20
@@ -54,7 +60,10 @@ class Publisher:
                         reason = str(error)
                         self._core.journal("error", "cannot follow the log", reason=reason)
                 if entry.seq == 0 or entry.seq == log.position + 1:
-                    self._tell(entry, answered)
+                    if len(entries) == 1:
+                        await self._tell_at_once(entry)
+                    else:
+                        self._tell(entry, answered)
             await _flush(answered)
 
     async def follow(self) -> None:
@@ -78,10 +87,27 @@ class Publisher:
                 delivered += 1
                 touched[subscription.writer] = None
         self._core.counters.deliveries += delivered
-        if record.event.kind == KIND_DELETION:
+        self._note(entry)
+
+    async def _tell_at_once(self, entry: LogEntry) -> None:
+        seq, record = entry
+        event = Published(record.raw)
+        # a copy: who comes and goes while others run must not disturb this
+        listeners = list(self._core.matcher.match(record.event))
+        self._note(entry)
+        delivered = 0
+        for number, subscription in enumerate(listeners, 1):
+            delivered += subscription.deliver_at_once(seq, event)
+            if number % _SENDS_PER_CHECKPOINT == 0:
+                await trio.lowlevel.checkpoint()
+        self._core.counters.deliveries += delivered
+
+    def _note(self, entry: LogEntry) -> None:
+        """Make `entry` the last one of the published log."""
+        if entry.record.event.kind == KIND_DELETION:
             # some of them may be gone now, and be answered differently when sent again
             self._core.recent_ids.clear()
-        if seq:
+        if entry.seq:
             self._core.log.append(entry)
 
     async def _publish_foreign(self, until: int, touched: dict[Writer, None]) -> None:
@@ -101,5 +127,5 @@ class Publisher:
 async def _flush(touched: dict[Writer, None]) -> None:
     for flushed, writer in enumerate(touched, 1):
         writer.flush()
-        if flushed % _FLUSHES_PER_CHECKPOINT == 0:
+        if flushed % _SENDS_PER_CHECKPOINT == 0:
             await trio.lowlevel.checkpoint()

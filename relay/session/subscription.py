@@ -4,6 +4,10 @@
     catch-up  the log after the position, until it meets what has been published
     live      new events are handed over by the publisher, straight to the connection's writer
 
+The first page is made by the reader, which has the request in its hands: the answer to nearly all
+requests is on its way before the subscription's task has begun (130 µs of waiting became 60). What
+is left then, if anything, is the task's.
+
 A subscription enters live in the very step in which it finds that its position is that of the
 published log, and leaves it in the very step in which its connection's queue is full. In both
 steps nobody else runs, so no event falls between, and none is sent twice: whoever sends, the
@@ -14,6 +18,7 @@ on replacement, with the connection (P1).
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -25,22 +30,25 @@ from relay.session.core import Core
 from relay.session.frames import text_frame
 from relay.session.framing import Framing, Published
 from relay.session.writer import Writer
+from relay.store.api import Page, Query
 
 
 class Subscription:
-    """One subscription of one connection. `run` is its life; cancelling `scope` is its end."""
+    """One subscription of one connection: `begin` it, then `run` it. `close` ends it."""
 
     __slots__ = (
         "_behind",
+        "_closed",
         "_core",
         "_filters",
         "_framing",
         "_live",
         "_on_ended",
+        "_query",
+        "_scope",
         "key",
         "position",
         "prefix",
-        "scope",
         "subscription_id",
         "writer",
     )
@@ -59,6 +67,7 @@ class Subscription:
         self._on_ended = on_ended
         self._behind = trio.lowlevel.ParkingLot()
         self._live = False
+        self._closed = False
         self.writer = writer
         self.subscription_id = subscription_id
         self._framing = framing
@@ -67,20 +76,54 @@ class Subscription:
         """Under which frames for this subscription are found among a published event's frames."""
         self.position = 0
         """Every matching event up to this seq was handed to the writer."""
-        self.scope = trio.CancelScope()
+        self._query: Query | None = None
+        self._scope: trio.CancelScope | None = None
 
     def close(self) -> None:
         """End it: nothing more is handed to the writer from this moment on. Synchronous."""
         self._live = False
+        self._closed = True
         self._core.matcher.remove(self)
-        self.scope.cancel()
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def begin(self) -> bool:
+        """Send the first page of what is stored, if there is room; go live if that was all.
+
+        Synchronous, and as long as a page. False when the store failed it: that has been answered,
+        and there is nothing to run.
+        """
+        core = self._core
+        # before the first read: whatever is published from now on will find it
+        core.matcher.add(self, self._filters)
+        finished = False
+        try:
+            query = core.reader.query(self._filters, core.limits.default_limit, core.now())
+            self.position = query.position
+            self._query = query
+            if self.writer.has_room:
+                page = self._next_page(query)
+                finished = page.finished
+                frames = self._page_frames(query, page)
+                if frames:
+                    self.writer.stage(frames)
+        except StoreError as error:
+            self.writer.stage_answer(self._failed(error))
+            self._on_ended(self)
+            self.close()
+            return False
+        # no checkpoint between this look at the log and what follows from it
+        self._live = finished and self.position >= core.log.position
+        return True
 
     async def run(self) -> None:
-        """Serve the subscription until its scope is cancelled, or the store fails it."""
+        """Serve the subscription, once begun, until it is closed or the store fails it."""
+        if self._closed:
+            return
         try:
-            with self.scope:
-                async with trio.open_nursery():
-                    await self._feed()
+            async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
+                await self._feed()
         finally:
             self.close()
 
@@ -107,6 +150,24 @@ class Subscription:
         self._core.counters.ephemeral_dropped += 1
         return False
 
+    def deliver_at_once(self, seq: int, event: Published) -> bool:
+        """Do as `deliver`, and have it sent: straight to the socket when that is idle.
+
+        The publisher lets others run between two of these calls, so the subscription may have been
+        closed since it was found to match.
+        """
+        if self._closed:
+            return False
+        frame = event.frames.get(self.key) if self.key is not None else None
+        wanted = not seq or (self._live and seq > self.position)
+        if wanted and frame is not None and self.writer.write_through(frame):
+            if seq:
+                self.position = seq
+            return True
+        delivered = self.deliver(seq, event)
+        self.writer.flush()
+        return delivered
+
     def _stage(self, event: Published) -> bool:
         key = self.key
         if key is None:
@@ -120,35 +181,49 @@ class Subscription:
         return self.writer.stage(frame)
 
     async def _feed(self) -> None:
-        core = self._core
-        # before the first read: whatever is published from now on will find it
-        core.matcher.add(self, self._filters)
         try:
-            await self._send_stored()
+            if self._query is not None:
+                await self._send_stored(self._query)
             while True:
-                await self._catch_up()
-                # no checkpoint between the last look at the log and this
-                self._live = True
+                if not self._live:
+                    await self._catch_up()
+                    # no checkpoint between the last look at the log and this
+                    self._live = True
                 await self._behind.park()
         except StoreError as error:
-            core.journal("error", "subscription failed", reason=str(error))
-            answer = text_frame(closed(self.subscription_id, f"error: {error}"))
+            answer = self._failed(error)
             await self.writer.send(lambda: answer)
             self._on_ended(self)
 
-    async def _send_stored(self) -> None:
-        core, capacity = self._core, self._core.capacity
-        query = core.reader.query(self._filters, core.limits.default_limit, core.now())
-        self.position = query.position
+    async def _send_stored(self, query: Query) -> None:
+        while self._query is not None:
+            page = self._next_page(query)
+            if page.rows or page.finished:
+                await self.writer.send(partial(self._page_frames, query, page))
+            else:
+                await trio.lowlevel.checkpoint()
+
+    def _next_page(self, query: Query) -> Page:
+        core, capacity, work = self._core, self._core.capacity, self._framing.work
         # 12 to 25 µs to compress an event instead of 1: smaller pages keep the others' turn near
-        page_events = max(1, capacity.page_events // self._framing.work)
-        page_bytes = capacity.page_bytes // self._framing.work
-        finished = False
-        while not finished:
-            page = query.page(page_events, page_bytes, core.page_budget())
-            finished = page.finished
-            last = text_frame(eose(self.subscription_id, complete=query.complete))
-            await self._send(page.rows, last if finished else b"")
+        page_events = max(1, capacity.page_events // work)
+        page = query.page(page_events, capacity.page_bytes // work, core.page_budget())
+        if page.finished:
+            self._query = None
+        core.counters.deliveries += len(page.rows)
+        return page
+
+    def _page_frames(self, query: Query, page: Page) -> bytes:
+        """Return the frames of a page, with the EOSE if it is the last: to be sent, once."""
+        frames = self._framing.event_frames(self.prefix, page.rows) if page.rows else b""
+        if not page.finished:
+            return frames
+        return frames + text_frame(eose(self.subscription_id, complete=query.complete))
+
+    def _failed(self, error: StoreError) -> bytes:
+        """Return the frame that says that the store has failed it."""
+        self._core.journal("error", "subscription failed", reason=str(error))
+        return text_frame(closed(self.subscription_id, f"error: {error}"))
 
     async def _catch_up(self) -> None:
         core = self._core
@@ -161,14 +236,10 @@ class Subscription:
                 if matches_any(self._filters, record.event)
                 and ((expires := expiration(record.event)) is None or expires > now)
             ]
-            await self._send(rows)
+            core.counters.deliveries += len(rows)
+            if rows:
+                await self.writer.send(partial(self._framing.event_frames, self.prefix, rows))
+            else:
+                await trio.lowlevel.checkpoint()
             # only now: a position never runs ahead of what was handed over
             self.position = reached
-
-    async def _send(self, rows: list[bytes], last: bytes = b"") -> None:
-        """Send events, then the frame `last`, when there is room. Always a checkpoint."""
-        if not rows and not last:
-            await trio.lowlevel.checkpoint()
-            return
-        self._core.counters.deliveries += len(rows)
-        await self.writer.send(lambda: self._framing.event_frames(self.prefix, rows) + last)

@@ -61,6 +61,54 @@ async def test_a_foreign_deletion_is_noticed_by_the_memory_of_recent_ids(
         assert reason.startswith("blocked: ")
 
 
+async def test_p3_who_comes_and_goes_during_a_large_fan_out_misses_nothing(
+    nursery: trio.Nursery,
+) -> None:
+    serving = await serve(nursery)
+    # enough of them that others run between two of their deliveries
+    audience = [serving.dial() for _ in range(150)]
+    for number, one in enumerate(audience):
+        await one.handshake()
+        one.send(["REQ", f"audience {number % 3}", {"kinds": [1]}])
+    await serving.until(open_connections=150, subscriptions=150)
+    published = notes(60)
+    heard: dict[str, list[str]] = {}
+    async with trio.open_nursery() as visitors:
+        over = trio.Event()
+
+        async def visit(number: int) -> None:
+            async with client(serving.url) as one:
+                visits = 0
+                while not over.is_set():
+                    visits += 1
+                    name = await one.subscribe({"kinds": [1]}, name=f"{number} {visits}")
+                    await trio.sleep(0.001 * (number + visits % 7))
+                    await one.send(["CLOSE", name])
+                    # a note of another kind that comes back says that the CLOSE has been seen
+                    await one.accept(Author(f"visitor {number}").sign(2, str(visits), [], NOW))
+                    heard[name] = []
+                    while one.pending("EVENT", name):
+                        heard[name].append((await one.event(name)).id)
+                    await one.nothing(0.001)
+
+        for number in range(6):
+            visitors.start_soon(visit, number)
+        async with client(serving.url) as writer:
+            for note in published:
+                await writer.accept(note)
+        over.set()
+    for one in audience:
+        one.close()
+    order = {note.id: number for number, note in enumerate(published)}
+    assert len(heard) > 20
+    for ids in heard.values():
+        # newest first up to where it became live, then the rest in the log's order, each once
+        numbers = [order[one] for one in ids]
+        assert sorted(numbers) == list(range(len(numbers)))
+        live = numbers[max(numbers[:1], default=-1) + 1 :]
+        assert live == sorted(live)
+
+
 class FailingReader(MemoryReader):
     """A reader whose log cannot be read while the test says so."""
 
