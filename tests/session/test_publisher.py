@@ -4,6 +4,7 @@ import trio
 
 from relay.errors import StoreUnavailable
 from relay.protocol.event import record
+from relay.protocol.filters import Filter
 from relay.session.core import Timing
 from relay.store.api import Tail
 from relay.store.memory import MemoryReader, MemoryStore
@@ -107,6 +108,30 @@ async def test_p3_who_comes_and_goes_during_a_large_fan_out_misses_nothing(
         assert sorted(numbers) == list(range(len(numbers)))
         live = numbers[max(numbers[:1], default=-1) + 1 :]
         assert live == sorted(live)
+
+
+async def test_p3_a_single_event_is_in_the_log_before_anybody_is_told(
+    nursery: trio.Nursery,
+) -> None:
+    # else a laggard that is passed over could come to the log's end before the event is there
+    serving = await serve(nursery)
+    positions: list[tuple[int, int]] = []
+
+    class Listening:
+        writer = None
+
+        def deliver(self, seq: int, event: object) -> bool:
+            raise AssertionError("it came alone")
+
+        def deliver_at_once(self, seq: int, event: object) -> bool:
+            positions.append((seq, serving.core.log.position))
+            return False
+
+    serving.core.matcher.add(Listening(), (Filter(),))  # type: ignore[arg-type]  # never flushed
+    async with client(serving.url) as writer:
+        for note in notes(3):
+            await writer.accept(note)
+    assert positions == [(1, 1), (2, 2), (3, 3)]
 
 
 class FailingReader(MemoryReader):
