@@ -116,7 +116,7 @@ class Counting(Protocol):
 
     @property
     def total(self) -> int:
-        """Events counted up to now; the answer once `step` has returned true."""
+        """The answer once `step` has returned true; before that it may go up and down."""
         ...
 
     def step(self, budget: Budget) -> bool:

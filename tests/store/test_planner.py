@@ -9,7 +9,7 @@ import pytest
 from relay.protocol.event import Record
 from relay.protocol.filters import Filter
 from relay.store.memory import MemoryStore
-from relay.store.sqlite import keys
+from relay.store.sqlite import counting, entries, keys
 from relay.store.sqlite.planner import plan
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.scans import (
@@ -208,6 +208,7 @@ def colliding_pair(
 def colliding(colliding_pair: Pair, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """A store whose hashes have 3 bits: every key stands for a lot of values."""
     monkeypatch.setattr(keys, "keyed_hash", three_bits)
+    monkeypatch.setattr(entries, "HASHES_SUFFICE", False)
     return colliding_pair
 
 
@@ -269,6 +270,75 @@ def test_many_filters_at_once(pair: Pair) -> None:
             # `None`: it would take too long to know
             assert query.complete in {plain.complete, None}
     assert counted(pair.reader, *filters) == counted(pair.plain, *filters)
+
+
+COUNTED_BY_ROWS = {
+    "hundreds of values",
+    "hundreds of values, kinds",
+    "hundreds of values twice",
+    "a tag and many authors",
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_shape_is_counted_by_entries_where_one_index_holds_it(pair: Pair, shape: str) -> None:
+    filter_ = SHAPES[shape][0]
+    keys = pair.reader._keys
+    assert (entries.entries_of(filter_, keys) is None) == (shape in COUNTED_BY_ROWS)
+    named = Filter(ids=frozenset(["0" * 64]), authors=filter_.authors, tags=filter_.tags)
+    assert entries.entries_of(named, keys) is None, "ids can be made to meet"
+
+
+@pytest.fixture
+def smallest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(entries, "_ENTRIES_AT_ONCE", 7)
+    monkeypatch.setattr(entries, "_MATCHES_AT_ONCE", 3)
+    monkeypatch.setattr(entries, "_KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(entries, "_AUTHORS_AT_ONCE", 5)
+
+
+class Visible:
+    """The events that may be counted, and which of them match each shape."""
+
+    def __init__(self, pair: Pair) -> None:
+        log = pair.plain.tail(0, 1 << 30, 1 << 30, NOW).entries
+        self.events = [entry.record.event for entry in log]
+        self.matches = {name: self.matching(filter_) for name, (filter_, _) in SHAPES.items()}
+
+    def matching(self, filter_: Filter) -> set[str]:
+        return {event.id for event in self.events if filter_.matches(event)}
+
+
+@pytest.fixture(scope="module")
+def visible(pair: Pair) -> Visible:
+    return Visible(pair)
+
+
+@pytest.mark.usefixtures("smallest_counts")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_count_in_smallest_steps(pair: Pair, visible: Visible, shape: str) -> None:
+    filter_ = SHAPES[shape][0]
+    assert counted(pair.reader, filter_) == len(visible.matches[shape])
+    for since, until in ((1500, 1700), (1300, None), (None, 1301), (1400, 1400), (1400, 1399)):
+        narrowed = Filter(None, filter_.authors, filter_.kinds, filter_.tags, since, until)
+        assert counted(pair.reader, narrowed) == len(visible.matching(narrowed))
+
+
+@pytest.mark.parametrize("most_terms", [1, 32])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_overlapping_filters_count_each_event_once(
+    pair: Pair, visible: Visible, monkeypatch: pytest.MonkeyPatch, shape: str, most_terms: int
+) -> None:
+    monkeypatch.setattr(counting, "_MOST_TERMS", most_terms)
+    filter_ = SHAPES[shape][0]
+    for name, (other, _) in SHAPES.items():
+        expected = len(visible.matches[shape] | visible.matches[name])
+        assert counted(pair.reader, filter_, other) == expected, name
+    names = random.Random(shape).sample(list(SHAPES), 5)
+    filters = [filter_, *(SHAPES[name][0] for name in names)]
+    found = visible.matches[shape].union(*(visible.matches[name] for name in names))
+    assert counted(pair.reader, *filters) == len(found), names
 
 
 def test_nothing_is_sorted_by_sqlite(pair: Pair) -> None:

@@ -30,7 +30,7 @@ from relay.protocol.filters import Filter, matches_any
 from relay.store.api import EventReader, LogEntry, Query
 from relay.store.memory import MemoryStore
 from relay.store.semantics import address
-from relay.store.sqlite import counting, keys, planner, query, rows, scans
+from relay.store.sqlite import counting, entries, keys, planner, query, rows, scans, words
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.writer import SQLiteWriter
 from tests.store.making import NOW, always, author, counted, drain, never
@@ -257,16 +257,21 @@ SMALL_STEPS: list[tuple[object, str, object]] = [
     (planner, "_MERGED_KEYS", 2),
     (planner, "_WINDOW_KEYS", 4),
     (planner, "_LOOSE_AUTHORS", 1),
-    (planner, "_LISTED_KINDS", 2),
+    (planner, "LISTED_KINDS", 2),
     (planner, "_LARGEST_PRODUCT", 4),
-    (planner, "_MOST_WORDS", 2),
+    (words, "_MOST_WORDS", 2),
     (planner, "_EXPRESSIONS_AT_ONCE", 1),
     (planner, "_MOST_ADDRESSES", 2),
     (query, "_MOST_ROWS", 2),
     (query, "_PROBED", 2),
     (query, "_MOST_PROBES", 1000),
     (counting, "_ROWS_AT_ONCE", 2),
-    (counting, "_ENTRIES_AT_ONCE", 2),
+    (counting, "_MOST_TERMS", 3),
+    (entries, "LISTED_KINDS", 2),
+    (entries, "_ENTRIES_AT_ONCE", 2),
+    (entries, "_MATCHES_AT_ONCE", 1),
+    (entries, "_KEYS_AT_ONCE", 2),
+    (entries, "_AUTHORS_AT_ONCE", 1),
     (rows, "_MOST_SEARCHES", 1),
 ]
 
@@ -285,6 +290,7 @@ class FewHashes(Stores):
     patches: ClassVar[list[tuple[object, str, object]]] = [
         *SMALL_STEPS,
         (keys, "keyed_hash", two_bits),
+        (entries, "HASHES_SUFFICE", False),
     ]
 
 

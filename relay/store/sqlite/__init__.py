@@ -8,9 +8,11 @@ keys         keyed hashes: what the indexes hold instead of values
 rows         what is read off the canonical JSON: the exact checks behind the hashes
 writer       the commit
 checkpoints  moving the log of changes into the file, beside the commits
+words        a filter's tags as full-text expressions
 planner      filter → scan
 scans        the ways through the indexes, in bounded steps
 query        scans → pages
-counting     scans → counts
+entries      counting in an index alone
+counting     entries and scans → counts
 reader       the `EventReader`
 """

@@ -1,40 +1,65 @@
 """Counting: every event that matches any of the filters, once, some at each step.
 
-Kinds and times alone are counted in their index, without a look at the rows (40 ns an event);
-whatever goes by a hash is checked on its row like the events of a query. Several filters remember
-the places that they have counted.
+Three parts add up:
+
+1. Filters whose whole condition an index holds are counted there (`relay.store.sqlite.entries`),
+   without a look at the events. Several of them are counted by inclusion and exclusion: what two
+   have in common is again a filter, `_both`, and is taken away: `A or B` are A + B - `A and B`.
+   Requests whose filters have nothing in common (other kinds, say) have no such terms.
+2. Entries do not tell what has expired. That is little, since it is swept: the expired events are
+   gone through, and those that match one of these filters are taken away.
+3. The other filters' events are read and compared, as for a query. An event counts if it matches
+   none of the filters of part 1, and once: the places that were counted are remembered.
+
+At 1,000,000 events, part 1 alone instead of part 3: 83,000 events with a tag in 6 ms (272), a kind
+or an author's events in 5 ms (440), half of all events in 9 ms (21).
+
+Each step sees the store as it is then. An event that comes or goes while a count is under way may
+be counted in one term and not in another.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import apsw
 
+from relay.protocol.event import MAX_TIMESTAMP
 from relay.protocol.filters import Filter
 from relay.store.api import Budget
 from relay.store.sqlite.connection import translated
+from relay.store.sqlite.entries import Entries, entries_of
 from relay.store.sqlite.keys import Keys
 from relay.store.sqlite.planner import Plan, plan, time_range
+from relay.store.sqlite.rows import RowCheck, row_check
 from relay.store.sqlite.scans import View
 
 _ROWS_AT_ONCE: Final = 300
-_ENTRIES_AT_ONCE: Final = 20_000
-_COUNT_KIND: Final = (
-    "SELECT count(*), min(place) FROM ("
-    " SELECT place FROM event INDEXED BY event_by_kind"
-    " WHERE kind = ? AND place BETWEEN ? AND ? ORDER BY place DESC LIMIT ?)"
+_MOST_TERMS: Final = 32
+"""More terms of inclusion and exclusion cost more than some filters' rows."""
+_EXPIRED: Final = (
+    "SELECT expires, place, raw FROM event INDEXED BY event_by_expiration"
+    " WHERE expires = ?1 AND place > ?2"
+    " UNION ALL SELECT expires, place, raw FROM event INDEXED BY event_by_expiration"
+    " WHERE expires > ?1 AND expires <= ?3 ORDER BY 1, 2 LIMIT ?4"
 )
-_COUNT_EXPIRED: Final = (
-    "SELECT count(*) FROM event INDEXED BY event_by_expiration"
-    " WHERE expires <= ? AND kind = ? AND place BETWEEN ? AND ?"
-)
+_T = TypeVar("_T")
 
 
-class _KindRange(NamedTuple):
-    kind: int
+class _Term(NamedTuple):
+    """A term of inclusion and exclusion."""
+
+    sign: int
+    filter: Filter
+    entries: Entries
+
+
+class _Match(NamedTuple):
+    """The exact comparison of a row with a filter."""
+
     lowest: int
     highest: int
+    check: RowCheck | None
 
 
 class SQLiteCounting:
@@ -44,18 +69,22 @@ class SQLiteCounting:
         self._view = view
         self._path = path
         self._total = 0
-        self._ranges: list[_KindRange] = []
+        self._terms: list[_Term] = []
+        self._by_entries: list[_Match] = []
         self._plans: list[Plan] = []
-        self._counted: set[int] | None = None
-        if len(filters) == 1 and _only_kinds(filters[0]):
-            places = time_range(filters[0])
-            if places is not None:
-                self._ranges = [_KindRange(kind, *places) for kind in filters[0].kinds or ()]
-            return
-        plans = [plan(filter_, keys) for filter_ in filters]
-        self._plans = [found for found in plans if found is not None]
-        if len(self._plans) > 1:
-            self._counted = set()
+        for filter_ in filters:
+            places = time_range(filter_)
+            if places is None:
+                continue
+            terms = _terms_with(self._terms, filter_, keys)
+            if terms is not None:
+                self._terms += terms
+                check = row_check(filter_, kinds_settled=False)
+                self._by_entries.append(_Match(*places, check))
+            elif (found := plan(filter_, keys)) is not None:
+                self._plans.append(found)
+        self._last_expired: tuple[int, int] | None = (-1, 0) if self._terms else None
+        self._counted: set[int] | None = set() if len(self._plans) > 1 else None
 
     @property
     def total(self) -> int:
@@ -65,44 +94,92 @@ class SQLiteCounting:
     def step(self, budget: Budget) -> bool:
         """Count on; see `Counting.step`."""
         try:
-            while self._ranges or self._plans:
-                if self._ranges:
+            while not self._done:
+                if self._terms:
                     self._count_entries()
+                elif self._last_expired is not None:
+                    self._last_expired = self._take_expired_away(self._last_expired)
                 else:
                     self._count_rows()
-                if (self._ranges or self._plans) and budget():
+                if not self._done and budget():
                     return False
         except apsw.Error as error:
             raise translated(error, self._path) from error
         return True
 
+    @property
+    def _done(self) -> bool:
+        return not self._terms and self._last_expired is None and not self._plans
+
     def _count_entries(self) -> None:
-        kind, lowest, highest = self._ranges.pop()
-        [(count, last)] = self._view.select(_COUNT_KIND, (kind, lowest, highest, _ENTRIES_AT_ONCE))
-        if count == _ENTRIES_AT_ONCE:
-            self._ranges.append(_KindRange(kind, lowest, last - 1))
-            lowest = last
-        [(expired,)] = self._view.select(_COUNT_EXPIRED, (self._view.now, kind, lowest, highest))
-        self._total += count - expired
+        sign, _filter, entries = self._terms[-1]
+        self._total += sign * entries.step(self._view)
+        if entries.exhausted:
+            self._terms.pop()
+
+    def _take_expired_away(self, last: tuple[int, int]) -> tuple[int, int] | None:
+        """Go through the next expired events; return the last of them, `None` if it is the end."""
+        rows: list[tuple[int, int, bytes]] = self._view.select(
+            _EXPIRED, (*last, self._view.now, _ROWS_AT_ONCE)
+        )
+        self._total -= sum(self._is_by_entries(place, raw) for _expires, place, raw in rows)
+        return rows[-1][:2] if len(rows) == _ROWS_AT_ONCE else None
 
     def _count_rows(self) -> None:
         scan, check = self._plans[-1].scan, self._plans[-1].check
         rows = scan.step(self._view, _ROWS_AT_ONCE)
         if check is not None:
             rows = [row for row in rows if check(row[1])]
-        if self._counted is None:
-            self._total += len(rows)
+        if self._by_entries:
+            rows = [row for row in rows if not self._is_by_entries(*row)]
+        if self._counted is not None:
+            places = {place for place, _raw in rows}
+            self._total += len(places - self._counted)
+            self._counted |= places
         else:
-            self._counted.update([place for place, _raw in rows])
-            self._total = len(self._counted)
+            self._total += len(rows)
         if scan.exhausted:
             self._plans.pop()
 
+    def _is_by_entries(self, place: int, raw: bytes) -> bool:
+        return any(
+            lowest <= place <= highest and (check is None or check(raw))
+            for lowest, highest, check in self._by_entries
+        )
 
-def _only_kinds(filter_: Filter) -> bool:
-    return (
-        filter_.kinds is not None
-        and filter_.ids is None
-        and filter_.authors is None
-        and not filter_.tags
+
+def _terms_with(terms: Sequence[_Term], filter_: Filter, keys: Keys) -> list[_Term] | None:
+    """Return the terms that `filter_` adds to those before it; `None`: not all can be counted."""
+    added: list[_Term] = []
+    for sign, common in [
+        (1, filter_),
+        *((-term.sign, _both(term.filter, filter_)) for term in terms),
+    ]:
+        if common is None:
+            continue
+        entries = entries_of(common, keys)
+        if entries is None or len(terms) + len(added) == _MOST_TERMS:
+            return None
+        added.append(_Term(sign, common, entries))
+    return added
+
+
+def _both(one: Filter, other: Filter) -> Filter | None:
+    """Return the filter for what matches both, neither having ids; `None`: nothing does."""
+    authors, kinds = _common(one.authors, other.authors), _common(one.kinds, other.kinds)
+    since = max(one.since or 0, other.since or 0)
+    until = min(
+        MAX_TIMESTAMP if one.until is None else one.until,
+        MAX_TIMESTAMP if other.until is None else other.until,
     )
+    if authors == frozenset() or kinds == frozenset() or since > until:
+        return None
+    # An event has to pass each condition, even if two of them are about one letter.
+    tags = tuple(dict.fromkeys(one.tags + other.tags))
+    return Filter(authors=authors, kinds=kinds, tags=tags, since=since, until=until)
+
+
+def _common(one: frozenset[_T] | None, other: frozenset[_T] | None) -> frozenset[_T] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other

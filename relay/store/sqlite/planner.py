@@ -33,6 +33,7 @@ from relay.store.sqlite.scans import (
     TimeScan,
     WindowScan,
 )
+from relay.store.sqlite.words import words_of
 
 # Constants make up every statement: S608 (SQL built from strings) has nothing to warn of here.
 _RANGE: Final = "BETWEEN ? AND ?"
@@ -88,7 +89,7 @@ _BY_ADDRESS: Final = (
     " CROSS JOIN event INDEXED BY event_by_address"
     f" ON address = wanted.value AND place {_RANGE} WHERE {_VISIBLE}"
 )
-_KINDS_PRESENT: Final = """
+KINDS_PRESENT: Final = """
     WITH RECURSIVE present(author, key) AS (
         SELECT value, (
             SELECT author_kind FROM event INDEXED BY event_by_author_kind
@@ -110,11 +111,9 @@ _WINDOW_KEYS: Final = 1_500
 """With more keys a window costs more than looking at some events by time first."""
 _LOOSE_AUTHORS: Final = 500
 """With more authors, finding out their kinds costs more than looking at some events first."""
-_LISTED_KINDS: Final = 8
+LISTED_KINDS: Final = 8
 """With more kinds, those that the authors really have are found out first."""
 _LARGEST_PRODUCT: Final = 20_000
-_MOST_WORDS: Final = 256
-"""Words in one part of a full-text expression: each costs about 6 µs to open."""
 _EXPRESSIONS_AT_ONCE: Final = 1
 _MOST_ADDRESSES: Final = 2_000
 
@@ -153,10 +152,7 @@ class _Planner:
         self._lowest = lowest
         self._highest = highest
         kinds = filter_.kinds
-        self._kinds_listed = kinds is not None and len(kinds) <= _LISTED_KINDS
-        shortest = min((len(values) for _letter, values in filter_.tags), default=0)
-        # A word for each kind spares rows, but many words cost more than many rows.
-        self._kinds_in_words = kinds is not None and shortest * len(kinds) <= _MOST_WORDS
+        self._kinds_listed = kinds is not None and len(kinds) <= LISTED_KINDS
 
     def plan(self) -> Plan:
         filter_ = self._filter
@@ -167,8 +163,7 @@ class _Planner:
         elif filter_.tags:
             scan = self._by_addresses()
             if scan is None:
-                settled = self._kinds_in_words
-                return Plan(self._by_words(), row_check(filter_, kinds_settled=settled))
+                return self._by_words()
         elif filter_.authors is not None:
             scan = self._by_authors(filter_.authors)
         elif filter_.kinds is not None:
@@ -214,7 +209,7 @@ class _Planner:
                 wanted = [key for key in present if kinds is None or kind_of(key) in kinds]
                 return self._by_author_kinds(wanted, highest) if wanted else None
 
-            return LooseScan(_KINDS_PRESENT, array("q", prefixes), highest, scan)
+            return LooseScan(KINDS_PRESENT, array("q", prefixes), highest, scan)
 
         if kinds is None and len(prefixes) > _LOOSE_AUTHORS:
             found = frozenset(prefixes)
@@ -265,35 +260,15 @@ class _Planner:
             return windows(highest)
         return TimeScan(by_time, frozenset(keys), self._lowest, highest, windows)
 
-    def _by_words(self) -> Scan:
-        """Scan the full-text index.
-
-        The condition with the fewest values leads: it carries the kinds, and is cut into several
-        expressions if it is long. Others of bearable length narrow it, the rest is left to the
-        check of the rows.
-        """
-        conditions = sorted(self._filter.tags, key=lambda condition: len(condition[1]))
-        letter, values = conditions[0]
-        words = [self._keys.tag_word(letter + value) for value in sorted(values)]
-        if self._filter.kinds is not None and self._kinds_in_words:
-            words = [f"{word}k{kind}" for word in words for kind in self._filter.kinds]
-        narrowing = [
-            [self._keys.tag_word(letter + value) for value in values]
-            for letter, values in conditions[1:]
-            if len(values) <= _MOST_WORDS
-        ]
-        authors = self._filter.authors
-        if authors is not None and len(authors) <= _MOST_WORDS:
-            narrowing.append([self._keys.author_word(author) for author in authors])
-        expressions = [
-            " AND ".join(f"({' OR '.join(part)})" for part in ([some, *narrowing]))
-            for some in (
-                words[start : start + _MOST_WORDS] for start in range(0, len(words), _MOST_WORDS)
-            )
-        ]
+    def _by_words(self) -> Plan:
+        words = words_of(self._filter, self._keys)
+        expressions = words.expressions
+        scan: Scan
         if len(expressions) == 1:
-            return IndexScan(_BY_WORDS, expressions, self._lowest, self._highest)
-        parts = [(expression,) for expression in expressions]
-        return MergedScan(
-            _PLACES_BY_WORDS, parts, self._lowest, self._highest, _EXPRESSIONS_AT_ONCE
-        )
+            scan = IndexScan(_BY_WORDS, expressions, self._lowest, self._highest)
+        else:
+            parts = [(expression,) for expression in expressions]
+            scan = MergedScan(
+                _PLACES_BY_WORDS, parts, self._lowest, self._highest, _EXPRESSIONS_AT_ONCE
+            )
+        return Plan(scan, row_check(self._filter, kinds_settled=words.kinds_settled))
