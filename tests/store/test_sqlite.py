@@ -143,6 +143,14 @@ def test_a_reader_makes_no_store(path: Path) -> None:
         SQLiteReader(path)
 
 
+def test_a_readers_statements_are_not_parsed_again_for_each_parameter(
+    opened: SQLiteWriter, path: Path
+) -> None:
+    reader = SQLiteReader(path)
+    assert reader._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1) == 1
+    reader.close()
+
+
 def test_a_file_that_is_no_database_is_corrupt(path: Path) -> None:
     path.write_bytes(b"no database at all" * 1000)
     with pytest.raises(StoreCorrupt):
