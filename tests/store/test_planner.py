@@ -17,6 +17,7 @@ from relay.store.sqlite.scans import (
     IndexScan,
     LooseScan,
     MergedScan,
+    NarrowedScan,
     Scan,
     TimeScan,
     WindowScan,
@@ -119,10 +120,10 @@ SHAPES: dict[str, tuple[Filter, type[Scan]]] = {
     "absent authors, all kinds": (Filter(authors=some_authors(1500, 10_000)), TimeScan),
     "a hot tag": (Filter(tags=(topics(0),)), IndexScan),
     "a tag and kinds": (Filter(tags=(topics(0),), kinds=frozenset([1, 7])), IndexScan),
-    "a tag and many kinds": (Filter(tags=(topics(0, 1, 2),), kinds=MANY_KINDS), IndexScan),
-    "tags": (Filter(tags=(topics(*range(30)),)), IndexScan),
+    "a tag and many kinds": (Filter(tags=(topics(0, 1, 2),), kinds=MANY_KINDS), MergedScan),
+    "tags": (Filter(tags=(topics(*range(30)),)), MergedScan),
     "two letters": (Filter(tags=(people(1), topics(0, 1))), IndexScan),
-    "two letters, many values": (Filter(tags=(people(90), topics(*range(30)))), IndexScan),
+    "two letters, many values": (Filter(tags=(people(90), topics(*range(30)))), NarrowedScan),
     "hundreds of values": (
         Filter(tags=(("e", frozenset(map(hex_of, range(900)))),)),
         MergedScan,
@@ -135,7 +136,24 @@ SHAPES: dict[str, tuple[Filter, type[Scan]]] = {
         Filter(tags=(("e", frozenset(map(hex_of, range(900)))), people(500))),
         MergedScan,
     ),
-    "a tag and authors": (Filter(tags=(people(1),), authors=some_authors(100)), IndexScan),
+    "a tag and an author": (Filter(tags=(people(1),), authors=some_authors(1)), IndexScan),
+    "a tag and authors": (Filter(tags=(people(1),), authors=some_authors(100)), NarrowedScan),
+    "a tag, kinds and authors": (
+        Filter(tags=(people(1),), authors=some_authors(100), kinds=frozenset([1, 7])),
+        NarrowedScan,
+    ),
+    "a rare tag and authors": (
+        Filter(tags=(topics(TOPICS - 1),), authors=some_authors(200)),
+        NarrowedScan,
+    ),
+    "a tag and quiet authors": (
+        Filter(tags=(people(1),), authors=some_authors(20, 2000)),
+        NarrowedScan,
+    ),
+    "tags and an author": (
+        Filter(tags=(topics(*range(30)),), authors=some_authors(1)),
+        MergedScan,
+    ),
     "a tag and many authors": (Filter(tags=(people(1),), authors=some_authors(900)), IndexScan),
     "addresses": (
         Filter(

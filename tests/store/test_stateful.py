@@ -30,7 +30,7 @@ from relay.protocol.filters import Filter, matches_any
 from relay.store.api import EventReader, LogEntry, Query
 from relay.store.memory import MemoryStore
 from relay.store.semantics import address
-from relay.store.sqlite import counting, entries, keys, planner, query, rows, scans, words
+from relay.store.sqlite import counting, entries, keys, planner, query, scans, words
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.writer import SQLiteWriter
 from tests.store.making import NOW, always, author, counted, drain, never
@@ -39,7 +39,7 @@ AUTHORS = [author(number) for number in (1, 2, 3)]
 KINDS = [0, 1, 1, 1, 7, 10_002, 30_023]
 TIMES = [0, 1, 100, 100, 100, 101, 102, MAX_TIMESTAMP]
 PREFIXES = ["0" * 16, "f" * 16, "abcdef00" * 2, "abcdef0", "abcdef1", "8", ""]
-VALUES = ["", "a", "b", 'q"', "a:b"]
+VALUES = ["", "a", "b", 'q"', "b\\", "a:b"]
 HEX_VALUES = [AUTHORS[0], AUTHORS[1], "0" * 64]
 
 
@@ -262,6 +262,8 @@ SMALL_STEPS: list[tuple[object, str, object]] = [
     (words, "_MOST_WORDS", 2),
     (planner, "_EXPRESSIONS_AT_ONCE", 1),
     (planner, "_MOST_ADDRESSES", 2),
+    (planner, "_REOPENED_WORDS", 1),
+    (planner, "_ROWS_FOR_A_WORD", 1),
     (query, "_MOST_ROWS", 2),
     (query, "_PROBED", 2),
     (query, "_MOST_PROBES", 1000),
@@ -272,7 +274,6 @@ SMALL_STEPS: list[tuple[object, str, object]] = [
     (entries, "_MATCHES_AT_ONCE", 1),
     (entries, "_KEYS_AT_ONCE", 2),
     (entries, "_AUTHORS_AT_ONCE", 1),
-    (rows, "_MOST_SEARCHES", 1),
 ]
 
 _keyed_hash = keys.keyed_hash

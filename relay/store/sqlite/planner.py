@@ -29,11 +29,12 @@ from relay.store.sqlite.scans import (
     IndexScan,
     LooseScan,
     MergedScan,
+    NarrowedScan,
     Scan,
     TimeScan,
     WindowScan,
 )
-from relay.store.sqlite.words import words_of
+from relay.store.sqlite.words import Words, words_of
 
 # Constants make up every statement: S608 (SQL built from strings) has nothing to warn of here.
 _RANGE: Final = "BETWEEN ? AND ?"
@@ -115,6 +116,12 @@ LISTED_KINDS: Final = 8
 """With more kinds, those that the authors really have are found out first."""
 _LARGEST_PRODUCT: Final = 20_000
 _EXPRESSIONS_AT_ONCE: Final = 1
+_REOPENED_WORDS: Final = 4
+"""So many words are opened anew at each step, which saves a statement for the rows; with more,
+places are read in larger chunks (the 500 newest with a popular tag, by 100 authors, 11.7 → 5.9 ms).
+"""
+_ROWS_FOR_A_WORD: Final = 2
+"""So many rows are read in the time that one word takes."""
 _MOST_ADDRESSES: Final = 2_000
 
 
@@ -262,13 +269,18 @@ class _Planner:
 
     def _by_words(self) -> Plan:
         words = words_of(self._filter, self._keys)
+        return Plan(
+            self._word_scan(words), row_check(self._filter, kinds_settled=words.kinds_settled)
+        )
+
+    def _word_scan(self, words: Words) -> Scan:
+        places = self._lowest, self._highest
         expressions = words.expressions
-        scan: Scan
         if len(expressions) == 1:
-            scan = IndexScan(_BY_WORDS, expressions, self._lowest, self._highest)
-        else:
-            parts = [(expression,) for expression in expressions]
-            scan = MergedScan(
-                _PLACES_BY_WORDS, parts, self._lowest, self._highest, _EXPRESSIONS_AT_ONCE
-            )
-        return Plan(scan, row_check(self._filter, kinds_settled=words.kinds_settled))
+            if words.leading + words.narrowing <= _REOPENED_WORDS:
+                return IndexScan(_BY_WORDS, expressions, *places)
+            if words.leading < words.narrowing:
+                few = words.narrowing * _ROWS_FOR_A_WORD
+                return NarrowedScan(_PLACES_BY_WORDS, expressions[0], words.lead, few, *places)
+        parts = [(expression,) for expression in expressions]
+        return MergedScan(_PLACES_BY_WORDS, parts, *places, _EXPRESSIONS_AT_ONCE)

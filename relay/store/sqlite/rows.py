@@ -12,20 +12,20 @@ two strings, and there are no arrays but tags.
 scan has settled already (time always, kinds often), so that little remains to be done for a row.
 """
 
+import re
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 import msgspec
 
-from relay.protocol.event import Event, decode_event, tag_keys
+from relay.protocol.event import Event, decode_event
 from relay.protocol.filters import Filter
 
 _ID: Final = slice(7, 71)
 _PUBKEY: Final = slice(83, 147)
 _AFTER_PUBKEY: Final = 147
 _KIND_FIELD: Final = b',"kind":'
-_MOST_SEARCHES: Final = 12
-"""With more tag values, decoding the row costs less than searching for each."""
 
 RowCheck = Callable[[bytes], bool]
 
@@ -85,18 +85,18 @@ def _kind_check(kinds: frozenset[int]) -> RowCheck:
 
 
 def _tag_check(letter: str, values: frozenset[str]) -> RowCheck:
-    if len(values) > _MOST_SEARCHES:
-        keys = frozenset([letter + value for value in values])
-        return lambda raw: not keys.isdisjoint(tag_keys(decode_event(raw)))
-    beginnings = [msgspec.json.encode([letter, value])[:-1] for value in values]
-    if len(beginnings) == 1:
-        beginning = beginnings[0]
+    if len(values) == 1:
+        [value] = values
+        beginning = msgspec.json.encode([letter, value])[:-1]
         return lambda raw: beginning in raw
+    wanted = frozenset([msgspec.json.encode(value)[1:-1] for value in values])
+    values_in = _values_of(letter)
+    # 0.5 µs for any number of values; to search for each is 0.8 µs, to decode the row 2 µs
+    return lambda raw: not wanted.isdisjoint(values_in(raw))
 
-    def check(raw: bytes) -> bool:
-        for beginning in beginnings:  # noqa: SIM110 - as above
-            if beginning in raw:
-                return True
-        return False
 
-    return check
+@cache
+def _values_of(letter: str) -> Callable[[bytes], list[bytes]]:
+    """Return a function that gives the first values of a row's tags, as they stand in the JSON."""
+    string = rb'([^"\\]*(?:\\.[^"\\]*)*)"'
+    return re.compile(rb'\["%b","%b' % (re.escape(letter.encode()), string)).findall

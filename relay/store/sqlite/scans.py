@@ -8,6 +8,7 @@ keys are hashes (`relay.store.sqlite.rows` checks), and exact in time, visibilit
 * `PlacesScan`: the others find places first, and fetch rows for those that are given only:
 * `MergedScan`: a few keys, or full-text expressions: places of each in chunks, merged as far down
   as all are known.
+* `NarrowedScan`: a full-text expression with parts that narrow the first one.
 * `WindowScan`: many keys (a home feed: hundreds of authors, some kinds). `IN (…) ORDER BY … LIMIT`
   would collect and sort everything they ever wrote. Instead, the keys are looked up within a
   window of time, which grows until it has held enough. The first window is derived from a sample.
@@ -161,6 +162,34 @@ class MergedScan(PlacesScan):
             found.update([place for place in part.waiting if place >= floor])
             part.waiting = [place for place in part.waiting if place < floor]
         return sorted(found, reverse=True)
+
+
+class NarrowedScan(PlacesScan):
+    """Rows of a full-text expression that begins with `lead`, a part that the others narrow.
+
+    It takes 4 to 19 µs to open a word, one for each segment of the index, and 3 µs to read a row.
+    So the places of the lead alone are looked at first: if they are `few` they are given, and the
+    check of the rows does the rest (a rare tag and 100 authors: 60 µs instead of 2,000).
+    """
+
+    def __init__(
+        self, sql: str, expression: str, lead: str, few: int, lowest: int, highest: int
+    ) -> None:
+        super().__init__(highest)
+        self._lead: _Places | None = _Places(sql, (lead,), lowest, highest)
+        self._few = few
+        self._narrowed = _Places(sql, (expression,), lowest, highest)
+
+    def _look_further(self, view: View, count: int) -> list[int]:
+        if self._lead is not None:
+            lead, self._lead = self._lead, None
+            lead.fill(view, self._few + 1)
+            if not lead.floor:
+                self._known = 0
+                return lead.waiting
+        self._narrowed.fill(view, max(_SMALLEST_CHUNK, 2 * count))
+        self._known = self._narrowed.floor
+        return self._narrowed.waiting
 
 
 class WindowScan(PlacesScan):

@@ -19,6 +19,12 @@ class Words(NamedTuple):
 
     expressions: list[str]
     """Whoever matches the filter matches one of these."""
+    lead: str
+    """The leading condition with its kinds, in one expression; of no use if there are several."""
+    leading: int
+    """How many words the leading condition has."""
+    narrowing: int
+    """How many words narrow it."""
     kinds_settled: bool
     """Whether they hold the filter's kinds."""
     whole: bool
@@ -51,4 +57,5 @@ def words_of(filter_: Filter, keys: Keys) -> Words:
     stated = 1 + len(narrowing)
     asked = len(conditions) + (authors is not None)
     whole = len(expressions) == 1 and kinds_settled and stated == asked
-    return Words(expressions, kinds_settled, whole)
+    narrowing_words = sum(map(len, narrowing))
+    return Words(expressions, " OR ".join(words), len(words), narrowing_words, kinds_settled, whole)
