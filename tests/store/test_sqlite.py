@@ -143,9 +143,8 @@ def test_a_reader_makes_no_store(path: Path) -> None:
         SQLiteReader(path)
 
 
-def test_a_readers_statements_are_not_parsed_again_for_each_parameter(
-    opened: SQLiteWriter, path: Path
-) -> None:
+@pytest.mark.usefixtures("opened")
+def test_a_readers_statements_are_not_parsed_again_for_each_parameter(path: Path) -> None:
     reader = SQLiteReader(path)
     assert reader._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, -1) == 1
     reader.close()
