@@ -26,6 +26,10 @@ class StoreCorrupt(StoreError):
     """The store holds something that this version cannot read: damage, or a newer schema."""
 
 
+class CompanionLost(RelayError):
+    """Another process of this relay has ended, or never got ready: it will not answer."""
+
+
 class ListenError(RelayError):
     """The listening socket could not be opened. The text names the address and the cause."""
 

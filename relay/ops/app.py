@@ -1,5 +1,6 @@
 """The composition root: the only place that builds the relay's parts and puts them together."""
 
+import os
 import resource
 import signal
 import time
@@ -73,6 +74,7 @@ async def _serve(config: Config) -> int:
                         max_connections=config.connections.max_connections,
                         max_connections_per_address=config.connections.max_connections_per_address,
                     ),
+                    _verifiers(config),
                 )
                 announce(
                     [_websocket_url(listener.getsockname()) for listener in listeners],
@@ -86,6 +88,13 @@ async def _serve(config: Config) -> int:
                 listener.close()
         nursery.cancel_scope.cancel()
     return 1 if drained is not None and (drained.forced or drained.unanswered) else 0
+
+
+def _verifiers(config: Config) -> int:
+    if config.verifiers is not None:
+        return config.verifiers
+    # with two of them a session process is busy with everything else
+    return min(len(os.sched_getaffinity(0)) // 2, 2)
 
 
 def _allow_connections(count: int, journal: Journal) -> None:

@@ -79,6 +79,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     absolute one has four slashes), or `memory:`, which forgets everything at the end. By default
     `relay.sqlite3` in the folder `trio-relay` of the user's data folder. A relative path starts
     where the relay is started, and `~` is the home folder."""
+    verifiers: Annotated[int, Meta(ge=0, le=64)] | None = None
+    """How many further processes check signatures when many events come in. By default none on one
+    processor, one on two or three, two on more."""
     drain_timeout: Seconds = 5.0
     """Seconds that a stop may take to answer and flush what is in flight."""
     information: RelayInformation = RelayInformation()

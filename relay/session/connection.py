@@ -150,7 +150,8 @@ class Connection:
     def answered(self) -> None:
         """Note that one more of this connection's events has been answered."""
         self._unanswered -= 1
-        self._room.unpark_all()
+        if self._room:
+            self._room.unpark_all()
 
     async def _accept(self, request: Request) -> None:
         with trio.move_on_after(self._core.timing.handshake_timeout) as patience:

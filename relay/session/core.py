@@ -8,6 +8,7 @@ import msgspec
 
 from relay.live.log import RecentLog
 from relay.live.matcher import Matcher
+from relay.live.recent_ids import RecentIds
 from relay.policy.verdict import Policy
 from relay.protocol.limits import Limits
 from relay.protocol.verify import SignatureVerifier
@@ -123,9 +124,9 @@ class Core:
     compression: Compression = Compression.SHARED
     """What is agreed to when a client offers compression."""
     matcher: Matcher[Listener] = field(default_factory=Matcher)
-    recent_ids: dict[str, None] = field(default_factory=dict)
-    """Ids that are stored for certain, the latest last: what is among them is a duplicate."""
-    recent_ephemeral_ids: dict[str, None] = field(default_factory=dict)
+    recent_ids: RecentIds = field(default_factory=RecentIds)
+    """Ids that are stored for certain: what is among them is a duplicate."""
+    recent_ephemeral_ids: RecentIds = field(default_factory=RecentIds)
     """The same for ephemeral events that were delivered: no store can tell that they were."""
     draining: bool = False
     """Whether the relay is stopping: nothing new is taken."""

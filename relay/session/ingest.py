@@ -1,18 +1,24 @@
 """Taking events in: one pipeline for all connections of the process.
 
-    submit → waiting → [prepare: id, duplicate, signature] → begin commit → finish → OK → publish
+    submit → waiting → [examine: id, duplicate, signature] → [commit] → [conclude: OK → publish]
 
-Two tasks: `_prepare` takes whatever waits (one event when idle, hundreds under load), verifies it
-and hands the batch to the writer; `_conclude` waits for the batch to be durable, answers every
-event, and publishes. While one batch is being written the next is being verified. Both keep
-the order of arrival.
+Three tasks, so that a batch is examined while the one before is verified elsewhere or written:
+
+- `_examine` takes whatever waits (one event when idle, a hundred under load), compares ids, answers
+  known duplicates, and checks the signatures, or has a companion check them (`verification`);
+- `_commit` waits for those, refuses what is forged, and hands the rest to the store's writer;
+- `_conclude` waits for the batch to be durable, answers every event, and publishes.
+
+All keep the order of arrival.
 
 An event is answered exactly once: OK after its commit (P2), or a refusal. What is submitted and
 not yet answered is bounded for each connection by its reader, and for all by `is_full`.
 
 Known duplicates are answered before the signature is looked at: the id was recomputed from the
 content, so it can only be that very event. The memory of recent ids holds stored events only,
-which no attacker can bring about without a valid signature.
+which no attacker can bring about without a valid signature. A request for deletion empties it,
+before any event behind it is compared with that memory: so its signature is checked at once, and
+once more with its batch.
 """
 
 from collections import deque
@@ -21,16 +27,20 @@ from typing import Final, NamedTuple, Protocol
 
 import trio
 
-from relay.errors import StoreError
+from relay.errors import CompanionLost, StoreError
 from relay.protocol.event import KIND_DELETION, Event, Record, canonical_json, is_ephemeral
 from relay.protocol.messages import ok, ok_stored
 from relay.protocol.verify import BAD_ID, event_digest
-from relay.session.committer import Committer, Ticket
+from relay.session.committer import Committer
+from relay.session.companion import Ticket
 from relay.session.core import Core
 from relay.session.frames import text_frame
 from relay.session.publisher import Publisher
+from relay.session.verification import Verification
+from relay.session.verify_server import PROBLEMS
 from relay.session.writer import Writer
 from relay.store.api import Committed, LogEntry, Outcome
+from relay.store.commit_protocol import Answer
 
 _LARGEST_BATCH: Final = 128
 """More would let verifying and committing take turns instead of going on at the same time: with 500
@@ -38,8 +48,11 @@ events in flight, batches of 512 were taken in at 0.8 of strfry's rate, of 128 a
 _LARGEST_BATCH_BYTES: Final = 4 << 20
 _VERIFIED_PER_CHECKPOINT: Final = 32
 """About a millisecond of signature checks, then the others' turn."""
-_BATCHES_UNDER_WAY: Final = 2
-_RECENT_IDS: Final = 65_536
+_BATCHES_EXAMINED: Final = 1
+"""Batches that wait to be handed to the store's writer."""
+_BATCHES_UNDER_WAY: Final = 4
+"""Batches that the writer has, beside the two at the ends of the queue. What comes to it while it
+syncs shares its next sync."""
 
 _DUPLICATE: Final = "duplicate: this event is already stored"
 _DELIVERED: Final = "duplicate: this event was already delivered"
@@ -70,10 +83,19 @@ class _Submission(NamedTuple):
     publisher: Publishing
 
 
+class _Examined(NamedTuple):
+    """Events whose ids are right and new; their signatures are good, or being checked."""
+
+    submissions: list[_Submission]
+    digests: list[bytes]
+    verdicts: Ticket[bytes] | None
+    """`None` when the signatures are good."""
+
+
 class _Batch(NamedTuple):
     submissions: list[_Submission]
     records: list[Record]
-    ticket: Ticket | None
+    ticket: Ticket[Answer] | None
     """`None` when nothing of the batch is to be stored."""
 
 
@@ -85,12 +107,14 @@ class Ingest:
         core: Core,
         committer: Committer,
         publisher: Publisher,
+        verification: Verification,
         *,
         max_waiting: int = 4096,
     ) -> None:
         self._core = core
         self._committer = committer
         self._publisher = publisher
+        self._verification = verification
         self._max_waiting = max_waiting
         self._waiting: deque[_Submission] = deque()
         self._arrival = trio.lowlevel.ParkingLot()
@@ -112,7 +136,8 @@ class Ingest:
         """Take one event; its OK will be staged on the publisher's writer, and flushed."""
         self._unanswered += 1
         self._waiting.append(_Submission(event, publisher))
-        self._arrival.unpark()
+        if self._arrival:
+            self._arrival.unpark()
 
     async def wait_room(self) -> None:
         """Wait until `is_full` is false. Cancellation is harmless."""
@@ -129,29 +154,39 @@ class Ingest:
 
         Cancelled, it leaves events unanswered: drain with `wait_quiet` first.
         """
-        batches, prepared = trio.open_memory_channel[_Batch](_BATCHES_UNDER_WAY - 1)
+        examined = trio.open_memory_channel[_Examined](_BATCHES_EXAMINED)
+        committing = trio.open_memory_channel[_Batch](_BATCHES_UNDER_WAY)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._prepare, batches)
-            nursery.start_soon(self._conclude, prepared)
+            nursery.start_soon(self._verification.run)
+            nursery.start_soon(self._examine, examined[0])
+            nursery.start_soon(self._commit, examined[1], committing[0])
+            nursery.start_soon(self._conclude, committing[1])
             task_status.started()
 
-    async def _prepare(self, batches: trio.MemorySendChannel[_Batch]) -> None:
+    async def _examine(self, examined: trio.MemorySendChannel[_Examined]) -> None:
         while True:
             while not self._waiting:
                 await self._arrival.park()
-            submissions = await self._verified(self._take())
-            if submissions:
-                stored = [one for one in submissions if not is_ephemeral(one[0].event.kind)]
-                records = [record for _, record in stored]
-                ticket = None
-                if records:
-                    ticket = await self._committer.begin(records, self._core.now())
-                batch = _Batch(
-                    [submission for submission, _ in submissions],
-                    [record for _, record in submissions],
-                    ticket,
-                )
-                await batches.send(batch)
+            batch = await self._examined(self._take())
+            if batch.submissions:
+                await examined.send(batch)
+
+    async def _commit(
+        self,
+        examined: trio.MemoryReceiveChannel[_Examined],
+        committing: trio.MemorySendChannel[_Batch],
+    ) -> None:
+        async for batch in examined:
+            submissions = batch.submissions
+            if batch.verdicts is not None:
+                submissions = await self._genuine(batch, batch.verdicts)
+            records = [Record(event, canonical_json(event)) for event, _ in submissions]
+            stored = [record for record in records if not is_ephemeral(record.event.kind)]
+            ticket = None
+            if stored:
+                ticket = await self._committer.begin(stored, self._core.now())
+            if records:
+                await committing.send(_Batch(submissions, records, ticket))
 
     def _take(self) -> list[_Submission]:
         waiting = self._waiting
@@ -161,16 +196,17 @@ class Ingest:
             submission = waiting.popleft()
             taken.append(submission)
             size += len(submission.event.content) + 64 * len(submission.event.tags)
-        if not self.is_full:
+        if self._room and not self.is_full:
             self._room.unpark_all()
         return taken
 
-    async def _verified(self, submissions: list[_Submission]) -> list[tuple[_Submission, Record]]:
-        """Answer what is refused or known; return the rest with its canonical JSON."""
-        verifier, recent = self._core.verifier, self._core.recent_ids
-        good: list[tuple[_Submission, Record]] = []
+    async def _examined(self, submissions: list[_Submission]) -> _Examined:
+        """Answer what is refused or known; return the rest, checked or under way to be."""
+        recent, verifier = self._core.recent_ids, self._core.verifier
         touched: dict[Writer, None] = {}
-        for number, submission in enumerate(submissions, 1):
+        new: list[_Submission] = []
+        digests: list[bytes] = []
+        for submission in submissions:
             event = submission.event
             digest = event_digest(event)
             if digest is None:
@@ -178,19 +214,51 @@ class Ingest:
             elif event.id in recent:
                 self._answer(submission, ok(event.id, accepted=True, reason=_DUPLICATE), touched)
             else:
-                problem = verifier.problem(event, digest)
-                if problem is None:
-                    if event.kind == KIND_DELETION:
-                        # what follows it must be judged by the store; and see `Publisher`
-                        recent.clear()
-                    good.append((submission, Record(event, canonical_json(event))))
-                else:
-                    refusal = ok(event.id, accepted=False, reason=problem)
-                    self._answer(submission, refusal, touched)
-            if number % _VERIFIED_PER_CHECKPOINT == 0:
+                if event.kind == KIND_DELETION and verifier.problem(event, digest) is None:
+                    # what follows it must be judged by the store; and see `Publisher`
+                    recent.clear()
+                new.append(submission)
+                digests.append(digest)
+        checks = [(submission.event, d) for submission, d in zip(new, digests, strict=True)]
+        verdicts = await self._verification.begin(checks)
+        if verdicts is None:
+            new = await self._check(new, digests, touched)
+        _flush(touched)
+        return _Examined(new, digests, verdicts)
+
+    async def _check(
+        self, submissions: list[_Submission], digests: list[bytes], touched: dict[Writer, None]
+    ) -> list[_Submission]:
+        """Check signatures here; return what is genuine."""
+        verifier = self._core.verifier
+        good: list[_Submission] = []
+        for number, submission in enumerate(submissions):
+            event = submission.event
+            problem = verifier.problem(event, digests[number])
+            if problem is None:
+                good.append(submission)
+            else:
+                self._answer(submission, ok(event.id, accepted=False, reason=problem), touched)
+            if number % _VERIFIED_PER_CHECKPOINT == _VERIFIED_PER_CHECKPOINT - 1:
                 await trio.lowlevel.checkpoint()
-        for writer in touched:
-            writer.flush()
+        return good
+
+    async def _genuine(self, batch: _Examined, verdicts: Ticket[bytes]) -> list[_Submission]:
+        """Return what a companion found genuine, and refuse the rest."""
+        touched: dict[Writer, None] = {}
+        try:
+            answer = await verdicts.wait()
+            good: list[_Submission] = []
+            for submission, verdict in zip(batch.submissions, answer, strict=True):
+                problem = PROBLEMS[verdict]
+                if problem is None:
+                    good.append(submission)
+                else:
+                    refusal = ok(submission.event.id, accepted=False, reason=problem)
+                    self._answer(submission, refusal, touched)
+        except CompanionLost:
+            good = await self._check(batch.submissions, batch.digests, touched)
+        _flush(touched)
         return good
 
     async def _conclude(self, batches: trio.MemoryReceiveChannel[_Batch]) -> None:
@@ -227,7 +295,7 @@ class Ingest:
                     self._answer(submission, answer, touched, accepted=True)
                     continue
                 counters.events_ephemeral += 1
-                delivered[event_id] = None
+                delivered.add(event_id)
                 entries.append(LogEntry(0, record))
                 self._answer(submission, ok_stored(event_id), touched, accepted=True)
             elif failure is not None:
@@ -237,16 +305,13 @@ class Ingest:
                 outcome, seq = next(committed)
                 if outcome is Outcome.STORED:
                     counters.events_stored += 1
-                    recent[event_id] = None
+                    recent.add(event_id)
                     entries.append(LogEntry(seq, record))
                     self._answer(submission, ok_stored(event_id), touched, accepted=True)
                 else:
                     accepted, reason = _ANSWERS[outcome]
                     answer = ok(event_id, accepted=accepted, reason=reason)
                     self._answer(submission, answer, touched, accepted=accepted)
-        for ids in (recent, delivered):
-            while len(ids) > _RECENT_IDS:
-                del ids[next(iter(ids))]
         return entries
 
     def _answer(
@@ -266,3 +331,8 @@ class Ingest:
         self._unanswered -= 1
         if not self._unanswered:
             self._quiet.unpark_all()
+
+
+def _flush(touched: dict[Writer, None]) -> None:
+    for writer in touched:
+        writer.flush()

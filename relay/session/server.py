@@ -32,6 +32,7 @@ from relay.session.front_door import Request, Response, admit, plain_response
 from relay.session.ingest import Ingest
 from relay.session.publisher import Publisher
 from relay.session.stream import SocketStream
+from relay.session.verification import Verification
 
 _GOING_AWAY = 1001
 _SWEEP_EVENTS = 1000
@@ -70,6 +71,7 @@ class Server:
         listeners: Sequence[socket.socket],
         routes: Callable[[Request], Response | None],
         admission: Admission,
+        verifiers: int = 0,
     ) -> None:
         self._core = core
         self._committer = committer
@@ -77,7 +79,8 @@ class Server:
         self._routes = routes
         self._admission = admission
         self._publisher = Publisher(core)
-        self._ingest = Ingest(core, committer, self._publisher)
+        verification = Verification(verifiers, core.journal)
+        self._ingest = Ingest(core, committer, self._publisher, verification)
         self._connections: set[Connection] = set()
         self._gone = trio.lowlevel.ParkingLot()
         self._open = 0

@@ -1,8 +1,9 @@
 """The writer process: the only one that writes the store. A plain loop over one local socket.
 
-It commits one batch at a time, in the order of arrival, and answers each after its transaction is
-durable. When nothing has arrived for a moment after a commit it does the store's housekeeping
-(checkpoints, merges), so that this never delays an answer more than once.
+It commits in the order of arrival, and answers each batch after its transaction is durable. Batches
+that have come while the last transaction was written share the next one: the slower the disk, the
+fewer its syncs. When nothing has arrived for a moment after a commit it does the store's
+housekeeping (checkpoints, merges), so that this never delays an answer more than once.
 
 It lives as long as its socket: when the session process ends, however it ends, reading gives
 end-of-file, and this process finishes what it has read and exits. Signals that a terminal or a
@@ -18,11 +19,14 @@ from typing import Final
 
 from relay.errors import RelayError, StoreError, StoreUnavailable
 from relay.protocol.event import Record, decode_event
+from relay.protocol.local_frames import FrameBuffer, local_frame
 from relay.store.api import EventWriter
-from relay.store.commit_protocol import COMMIT, Answer, FrameBuffer, Request, frame
+from relay.store.commit_protocol import COMMIT, Answer, Request, decode_request, encode
 from relay.store.locate import open_writer, parse_location
 
 _RECEIVE_BYTES: Final = 1 << 20
+_EVENTS_AT_ONCE: Final = 512
+"""Batches are joined into one transaction up to about so many events."""
 _QUIET_SECONDS: Final = 0.25
 """So long without a request is a good moment for housekeeping."""
 _BUSY_COMMITS: Final = 400
@@ -30,7 +34,7 @@ _BUSY_COMMITS: Final = 400
 
 
 def serve_commits(connection: socket.socket, writer: EventWriter) -> None:
-    """Answer the requests on `connection` until its other end is closed."""
+    """Answer the requests on `connection`, in order, until its other end is closed."""
     buffer = FrameBuffer()
     commits_since_maintenance = 0
     while True:
@@ -47,24 +51,60 @@ def serve_commits(connection: socket.socket, writer: EventWriter) -> None:
         if not data:
             return
         buffer.feed(data)
-        while (request := buffer.next_request()) is not None:
-            answer = _answer(writer, request)
+        while requests := _next_requests(buffer):
             commits_since_maintenance += 1
+            answers = _answers(writer, requests)
             try:
-                connection.sendall(frame(answer))
+                connection.sendall(b"".join([local_frame(encode(answer)) for answer in answers]))
             except ConnectionError:
                 return
 
 
-def _answer(writer: EventWriter, request: Request) -> Answer:
-    try:
+def _next_requests(buffer: FrameBuffer) -> list[Request]:
+    """Return what is to be done next: some batches that are committed together, or a sweep."""
+    requests: list[Request] = []
+    events = 0
+    while events < _EVENTS_AT_ONCE and (body := buffer.next_body()) is not None:
+        requests.append(decode_request(body))
+        events += len(requests[-1].events)
+    return requests
+
+
+def _answers(writer: EventWriter, requests: list[Request]) -> list[Answer]:
+    """Do what is asked for; neighbouring batches in one transaction."""
+    answers: list[Answer] = []
+    batches: list[Request] = []
+    for request in requests:
         if request.kind == COMMIT:
-            records = [Record(decode_event(raw), raw) for raw in request.events]
-            committed = writer.commit(records, request.now)
-            return Answer(request.ticket, [(int(one.outcome), one.seq) for one in committed])
-        return Answer(request.ticket, amount=writer.sweep(request.now, request.amount))
+            batches.append(request)
+            continue
+        answers += _committed(writer, batches)
+        batches = []
+        answers.append(_swept(writer, request))
+    return answers + _committed(writer, batches)
+
+
+def _committed(writer: EventWriter, batches: list[Request]) -> list[Answer]:
+    if not batches:
+        return []
+    records = [Record(decode_event(raw), raw) for batch in batches for raw in batch.events]
+    try:
+        outcomes = writer.commit(records, batches[-1].now)
     except StoreError as error:
-        return Answer(request.ticket, error=str(error))
+        return [Answer(error=str(error))] * len(batches)
+    answers = []
+    start = 0
+    for batch in batches:
+        answers.append(Answer(outcomes[start : start + len(batch.events)]))
+        start += len(batch.events)
+    return answers
+
+
+def _swept(writer: EventWriter, request: Request) -> Answer:
+    try:
+        return Answer(amount=writer.sweep(request.now, request.amount))
+    except StoreError as error:
+        return Answer(error=str(error))
 
 
 def _maintain(writer: EventWriter) -> None:

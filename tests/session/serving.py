@@ -84,6 +84,7 @@ async def serve(
     capacity: Capacity | None = None,
     admission: Admission | None = None,
     log_entries: int = 4096,
+    verifiers: int = 0,
 ) -> Serving:
     """Start a server in `nursery`; it ends with `server.stop()` or with the nursery."""
     store = store or MemoryStore()
@@ -106,7 +107,7 @@ async def serve(
         committer = LocalCommitter(store.writer())
         nursery.start_soon(committer.run)
     listeners = open_listeners("127.0.0.1", 0, 4096)
-    server = Server(core, committer, listeners, no_routes, admission or Admission())
+    server = Server(core, committer, listeners, no_routes, admission or Admission(), verifiers)
     await nursery.start(server.run)
     port: int = listeners[0].getsockname()[1]
     return Serving(core, server, port, journal)

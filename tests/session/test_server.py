@@ -14,10 +14,11 @@ from relay.errors import StoreUnavailable
 from relay.policy.verdict import Client, Policy, Verdict
 from relay.protocol.event import Event, Record
 from relay.protocol.limits import Limits
-from relay.session.committer import Ticket
+from relay.session.companion import Ticket
 from relay.session.core import Capacity, Timing
 from relay.session.server import Admission
 from relay.store.api import Committed
+from relay.store.commit_protocol import Answer
 from relay.store.memory import MemoryStore
 from tests.corpus import Author
 from tests.served import client
@@ -31,10 +32,10 @@ class HeldCommitter:
         self._writer = store.writer()
         self.go = trio.Event()
         self.fails = False
-        self._answers: dict[Ticket, list[Committed] | StoreUnavailable] = {}
+        self._answers: dict[Ticket[Answer], list[Committed] | StoreUnavailable] = {}
 
-    async def begin(self, records: Sequence[Record], now: int) -> Ticket:
-        ticket = Ticket()
+    async def begin(self, records: Sequence[Record], now: int) -> Ticket[Answer]:
+        ticket = Ticket[Answer]()
         self._answers[ticket] = (
             StoreUnavailable("the disk is full")
             if self.fails
@@ -42,7 +43,7 @@ class HeldCommitter:
         )
         return ticket
 
-    async def finish(self, ticket: Ticket) -> list[Committed]:
+    async def finish(self, ticket: Ticket[Answer]) -> list[Committed]:
         await self.go.wait()
         answer = self._answers.pop(ticket)
         if isinstance(answer, StoreUnavailable):
