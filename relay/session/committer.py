@@ -109,7 +109,9 @@ class ProcessCommitter:
         request = Request(now, SWEEP, amount=max_events)
         return (await _settled(await self._companion.submit(encode(request)))).amount
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:  # noqa: ASYNC128 - the companion calls it
+    async def run(  # noqa: ASYNC128 - the companion calls it
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Keep the writer process running until cancelled, then let it finish and wait for it.
 
         Raises `StoreUnavailable` when the store cannot be opened at the start; later failures are
