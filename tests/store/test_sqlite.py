@@ -17,7 +17,7 @@ from relay.store.api import Outcome
 from relay.store.sqlite import checkpoints, schema, writer
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.writer import SQLiteWriter
-from tests.store.making import NOW, ask, commit, filter_, note
+from tests.store.making import NOW, always, ask, commit, filter_, note
 
 
 @pytest.fixture
@@ -141,6 +141,21 @@ def test_a_reader_makes_no_store(path: Path) -> None:
     path.touch()
     with pytest.raises(StoreUnavailable, match="never opened for writing"):
         SQLiteReader(path)
+
+
+def test_a_count_is_never_negative_though_events_go_meanwhile(
+    opened: SQLiteWriter, path: Path
+) -> None:
+    notes = [note(at=at) for at in range(9)]
+    commit(opened, *notes)
+    reader = SQLiteReader(path)
+    counting = reader.count([filter_(kinds=[1]), filter_(authors=[1])], NOW)
+    assert not counting.step(always), "what both have in common was taken away"
+    commit(opened, note(5, at=10, tags=[("e", one.event.id) for one in notes]))
+    while not counting.step(always):
+        pass
+    assert counting.total == 0
+    reader.close()
 
 
 @pytest.mark.usefixtures("opened")

@@ -15,7 +15,7 @@ At 1,000,000 events, part 1 alone instead of part 3: 83,000 events with a tag in
 or an author's events in 5 ms (440), half of all events in 9 ms (21).
 
 Each step sees the store as it is then. An event that comes or goes while a count is under way may
-be counted in one term and not in another.
+be counted in one term and not in another, so that the total is off by it (but never negative).
 """
 
 from collections.abc import Sequence
@@ -88,8 +88,8 @@ class SQLiteCounting:
 
     @property
     def total(self) -> int:
-        """Events counted up to now."""
-        return self._total
+        """The number of events, once `step` has returned true."""
+        return max(self._total, 0)
 
     def step(self, budget: Budget) -> bool:
         """Count on; see `Counting.step`."""
