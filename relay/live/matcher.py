@@ -10,7 +10,7 @@ match yields its subscribers; somebody whom two interests lead to is told once.
 `plain_match` is the definition, and the oracle of the tests.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from itertools import chain
 from typing import Generic, TypeVar
 
@@ -80,15 +80,23 @@ class Matcher(Generic[Subscriber]):
                 del self._interests[filter_]
                 self._leave(interest)
 
-    def match(self, event: Event) -> Iterable[Subscriber]:
+    def match(self, event: Event) -> Collection[Subscriber]:
         """Return everybody who wants `event`, each once. Not to be kept: it may be live."""
-        keys = tag_keys(event) if event.tags else frozenset[str]()
-        matching = [one for one in self._met(event, keys) if one.matches(event, keys)]
+        keys: frozenset[str] | None = None
+        if self._by_tag and event.tags:
+            keys = tag_keys(event)
+        met = self._met(event, keys)
+        if not met:
+            return ()
+        if keys is None:
+            # not needed to find them, but perhaps to judge them
+            keys = tag_keys(event) if event.tags else frozenset()
+        matching = [one for one in met if one.matches(event, keys)]
         if len(matching) <= 1:
             return matching[0].subscribers if matching else ()
         return dict.fromkeys(chain(*[one.subscribers for one in matching]))
 
-    def _met(self, event: Event, keys: frozenset[str]) -> Iterable[_Interest[Subscriber]]:
+    def _met(self, event: Event, keys: frozenset[str] | None) -> Collection[_Interest[Subscriber]]:
         """Return the interests that share a value with the event, each once."""
         buckets = [
             self._by_id.get(event.id),
@@ -96,8 +104,8 @@ class Matcher(Generic[Subscriber]):
             self._by_kind.get(event.kind),
             self._rest or None,
         ]
-        by_tag = self._by_tag
-        if by_tag and keys:
+        if keys:
+            by_tag = self._by_tag
             # a follow list has hundreds of tags: walk whichever side is shorter
             common = by_tag.keys() & keys if len(by_tag) < len(keys) else keys
             buckets.extend([by_tag.get(key) for key in common])

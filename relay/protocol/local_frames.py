@@ -23,7 +23,7 @@ class FrameBuffer:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Add received bytes."""
         self._buffer += data
 
@@ -40,6 +40,8 @@ class FrameBuffer:
             raise ValueError("a frame between processes is too large")
         if len(buffer) < end:
             return None
-        body = bytes(buffer[LENGTH_BYTES:end])
+        # by way of a view: a slice of the buffer would be one copy more
+        with memoryview(buffer) as view:
+            body = bytes(view[LENGTH_BYTES:end])
         del buffer[:end]
         return body

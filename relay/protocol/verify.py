@@ -23,8 +23,8 @@ def event_digest(event: Event) -> bytes | None:
 
     The comparison is with lowercase hex, so it also settles the form of `event.id`.
     """
-    digest = sha256(id_bytes(event))
-    return digest.digest() if digest.hexdigest() == event.id else None
+    digest = sha256(id_bytes(event)).digest()
+    return digest if digest.hex() == event.id else None
 
 
 class SignatureVerifier:

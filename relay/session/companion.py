@@ -181,7 +181,7 @@ class Companion(Generic[Answer]):
         buffer = FrameBuffer()
         while True:
             try:
-                data = await stream.receive_some(1 << 20)
+                data = await stream.receive_some()
             except trio.BrokenResourceError:
                 return
             if not data:

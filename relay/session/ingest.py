@@ -48,11 +48,12 @@ events in flight, batches of 512 were taken in at 0.8 of strfry's rate, of 128 a
 _LARGEST_BATCH_BYTES: Final = 4 << 20
 _VERIFIED_PER_CHECKPOINT: Final = 32
 """About a millisecond of signature checks, then the others' turn."""
-_BATCHES_EXAMINED: Final = 1
+_BATCHES_EXAMINED: Final = 2
 """Batches that wait to be handed to the store's writer."""
-_BATCHES_UNDER_WAY: Final = 4
-"""Batches that the writer has, beside the two at the ends of the queue. What comes to it while it
-syncs shares its next sync."""
+_COMMITS_UNDER_WAY: Final = 3
+"""One that is written and those that wait for it. When there are as many, events share a commit."""
+_LARGEST_COMMIT: Final = 256
+"""About so many events at most. Mixed kinds in commits of 512 cost 43 µs an event, of 128 58."""
 
 _DUPLICATE: Final = "duplicate: this event is already stored"
 _DELIVERED: Final = "duplicate: this event was already delivered"
@@ -120,6 +121,8 @@ class Ingest:
         self._arrival = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self._quiet = trio.lowlevel.ParkingLot()
+        self._under_way = 0
+        self._progress = trio.lowlevel.ParkingLot()
         self._unanswered = 0
 
     @property
@@ -155,7 +158,7 @@ class Ingest:
         Cancelled, it leaves events unanswered: drain with `wait_quiet` first.
         """
         examined = trio.open_memory_channel[_Examined](_BATCHES_EXAMINED)
-        committing = trio.open_memory_channel[_Batch](_BATCHES_UNDER_WAY)
+        committing = trio.open_memory_channel[_Batch](_COMMITS_UNDER_WAY)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._verification.run)
             nursery.start_soon(self._examine, examined[0])
@@ -170,6 +173,8 @@ class Ingest:
             batch = await self._examined(self._take())
             if batch.submissions:
                 await examined.send(batch)
+                if self._progress:
+                    self._progress.unpark_all()
 
     async def _commit(
         self,
@@ -177,15 +182,20 @@ class Ingest:
         committing: trio.MemorySendChannel[_Batch],
     ) -> None:
         async for batch in examined:
-            submissions = batch.submissions
-            if batch.verdicts is not None:
-                submissions = await self._genuine(batch, batch.verdicts)
+            submissions = await self._genuine(batch)
+            while self._under_way >= _COMMITS_UNDER_WAY and len(submissions) < _LARGEST_COMMIT:
+                # the writer is busy: what has been examined meanwhile shares the next commit
+                try:
+                    submissions += await self._genuine(examined.receive_nowait())
+                except trio.WouldBlock:
+                    await self._progress.park()
             records = [Record(event, canonical_json(event)) for event, _ in submissions]
             stored = [record for record in records if not is_ephemeral(record.event.kind)]
             ticket = None
             if stored:
                 ticket = await self._committer.begin(stored, self._core.now())
             if records:
+                self._under_way += 1
                 await committing.send(_Batch(submissions, records, ticket))
 
     def _take(self) -> list[_Submission]:
@@ -243,11 +253,13 @@ class Ingest:
                 await trio.lowlevel.checkpoint()
         return good
 
-    async def _genuine(self, batch: _Examined, verdicts: Ticket[bytes]) -> list[_Submission]:
-        """Return what a companion found genuine, and refuse the rest."""
+    async def _genuine(self, batch: _Examined) -> list[_Submission]:
+        """Return what is genuine, and refuse what a companion found to be forged."""
+        if batch.verdicts is None:
+            return batch.submissions
         touched: dict[Writer, None] = {}
         try:
-            answer = await verdicts.wait()
+            answer = await batch.verdicts.wait()
             good: list[_Submission] = []
             for submission, verdict in zip(batch.submissions, answer, strict=True):
                 problem = PROBLEMS[verdict]
@@ -273,6 +285,9 @@ class Ingest:
                     self._core.journal("error", "commit failed", reason=str(error))
             touched: dict[Writer, None] = {}
             entries = self._answer_batch(batch, outcomes, failure, touched)
+            self._under_way -= 1
+            if self._progress:
+                self._progress.unpark_all()
             await self._publisher.publish(entries, touched)
 
     def _answer_batch(

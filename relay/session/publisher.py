@@ -80,13 +80,15 @@ class Publisher:
 
     def _tell(self, entry: LogEntry, touched: dict[Writer, None]) -> None:
         seq, record = entry
-        event = Published(record.raw)
-        delivered = 0
-        for subscription in self._core.matcher.match(record.event):
-            if subscription.deliver(seq, event):
-                delivered += 1
-                touched[subscription.writer] = None
-        self._core.counters.deliveries += delivered
+        listeners = self._core.matcher.match(record.event)
+        if listeners:
+            event = Published(record.raw)
+            delivered = 0
+            for subscription in listeners:
+                if subscription.deliver(seq, event):
+                    delivered += 1
+                    touched[subscription.writer] = None
+            self._core.counters.deliveries += delivered
         self._note(entry)
 
     async def _tell_at_once(self, entry: LogEntry) -> None:

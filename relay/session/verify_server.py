@@ -21,7 +21,7 @@ from relay.protocol.verify import BAD_PUBKEY, BAD_SIGNATURE, SignatureVerifier
 _KEY: Final = 64
 _DIGEST: Final = 64 + 128
 _RECORD: Final = _DIGEST + 32
-_RECEIVE_BYTES: Final = 1 << 18
+_RECEIVE_BYTES: Final = 1 << 16
 
 PROBLEMS: Final = (None, BAD_PUBKEY, BAD_SIGNATURE)
 """What the bytes of an answer mean."""

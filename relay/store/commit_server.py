@@ -36,6 +36,8 @@ _BUSY_COMMITS: Final = 400
 def serve_commits(connection: socket.socket, writer: EventWriter) -> None:
     """Answer the requests on `connection`, in order, until its other end is closed."""
     buffer = FrameBuffer()
+    # `recv` would allocate a megabyte for each call, and give most of it back
+    received = memoryview(bytearray(_RECEIVE_BYTES))
     commits_since_maintenance = 0
     while True:
         if commits_since_maintenance:
@@ -45,12 +47,12 @@ def serve_commits(connection: socket.socket, writer: EventWriter) -> None:
                 commits_since_maintenance = 0
                 continue
         try:
-            data = connection.recv(_RECEIVE_BYTES)
+            size = connection.recv_into(received)
         except ConnectionError:
             return
-        if not data:
+        if not size:
             return
-        buffer.feed(data)
+        buffer.feed(received[:size])
         while requests := _next_requests(buffer):
             commits_since_maintenance += 1
             answers = _answers(writer, requests)

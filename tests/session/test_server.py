@@ -20,7 +20,7 @@ from relay.session.server import Admission
 from relay.store.api import Committed
 from relay.store.commit_protocol import Answer
 from relay.store.memory import MemoryStore
-from tests.corpus import Author
+from tests.corpus import Author, event_message
 from tests.served import client
 from tests.session.serving import AUTHOR, NOW, RawClient, notes, serve, tasks
 
@@ -32,10 +32,12 @@ class HeldCommitter:
         self._writer = store.writer()
         self.go = trio.Event()
         self.fails = False
+        self.batches: list[int] = []
         self._answers: dict[Ticket[Answer], list[Committed] | StoreUnavailable] = {}
 
     async def begin(self, records: Sequence[Record], now: int) -> Ticket[Answer]:
         ticket = Ticket[Answer]()
+        self.batches.append(len(records))
         self._answers[ticket] = (
             StoreUnavailable("the disk is full")
             if self.fails
@@ -92,6 +94,25 @@ async def test_p2_no_ok_before_the_commit(nursery: trio.Nursery) -> None:
 
 def serving_json(event: Event) -> str:
     return json.dumps({name: getattr(event, name) for name in event.__struct_fields__})
+
+
+async def test_what_comes_while_the_store_is_busy_shares_a_commit(nursery: trio.Nursery) -> None:
+    store = MemoryStore()
+    committer = HeldCommitter(store)
+    serving = await serve(nursery, store=store, committer=committer)
+    events = notes(12)
+    async with client(serving.url) as one:
+        for event in events:
+            await one.send(event_message(event))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        under_way = len(committer.batches)
+        assert committer.batches == [1] * under_way
+        assert under_way < 6
+        committer.go.set()
+        for event in events:
+            assert (await one.expect("OK", event.id))[2:] == [True, ""]
+    assert sum(committer.batches) == 12
+    assert len(committer.batches) == under_way + 1
 
 
 async def test_a_store_that_fails_refuses_and_the_relay_goes_on(nursery: trio.Nursery) -> None:

@@ -81,6 +81,10 @@ def open_for_reading(path: Path) -> apsw.Connection:
 def _open(path: Path, flags: int) -> apsw.Connection:
     connection = apsw.Connection(str(path), flags=flags | apsw.SQLITE_OPEN_NOMUTEX)
     connection.set_busy_timeout(BUSY_MILLISECONDS)
+    # Else SQLite, built with STAT4, parses a statement anew whenever a parameter that bounds a
+    # range is bound, those of the full-text index included: an `#e` costs 84 µs instead of 34, 50
+    # of them 1,770 instead of 1,160.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     connection.pragma("mmap_size", 0)
     connection.pragma("temp_store", "memory")
     return connection

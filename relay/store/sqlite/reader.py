@@ -42,10 +42,6 @@ class SQLiteReader:
         try:
             self._connection = open_for_reading(path)
             try:
-                # Else SQLite, built with STAT4, parses a statement anew whenever a parameter that
-                # bounds a range is bound, those of the full-text index included: an `#e` costs
-                # 84 µs instead of 34, 50 of them 1,770 instead of 1,160.
-                self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
                 schema.check(self._connection, path)
                 self._keys = Keys(schema.secret(self._connection))
             except BaseException:
