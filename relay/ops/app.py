@@ -14,6 +14,7 @@ from relay.live.log import RecentLog
 from relay.ops.config import Config
 from relay.ops.http import Routes
 from relay.ops.logs import announce
+from relay.ops.memory import give_back, settle
 from relay.ops.signals import watch_signals
 from relay.policy.defaults import default_policy
 from relay.protocol.verify import SignatureVerifier
@@ -80,6 +81,8 @@ async def _serve(config: Config) -> int:
                     [_websocket_url(listener.getsockname()) for listener in listeners],
                     "memory" if config.store_path is None else str(config.store_path),
                 )
+                settle()
+                nursery.start_soon(give_back, lambda: server.open_connections if server else 0)
                 drained = await server.run()
             finally:
                 reader.close()
