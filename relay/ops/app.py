@@ -82,7 +82,7 @@ async def _serve(config: Config) -> int:
                     "memory" if config.store_path is None else str(config.store_path),
                 )
                 settle()
-                nursery.start_soon(give_back, lambda: server.open_connections if server else 0)
+                nursery.start_soon(give_back, server.count_connections)
                 drained = await server.run()
             finally:
                 reader.close()

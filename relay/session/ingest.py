@@ -89,6 +89,7 @@ class _Examined(NamedTuple):
 
     submissions: list[_Submission]
     digests: list[bytes]
+    """Of the events whose signatures are being checked."""
     verdicts: Ticket[bytes] | None
     """`None` when the signatures are good."""
 
@@ -183,13 +184,16 @@ class Ingest:
     ) -> None:
         async for batch in examined:
             submissions = await self._genuine(batch)
-            while self._under_way >= _COMMITS_UNDER_WAY and len(submissions) < _LARGEST_COMMIT:
+            records = _records(submissions)
+            while self._under_way >= _COMMITS_UNDER_WAY and not _is_large(records):
                 # the writer is busy: what has been examined meanwhile shares the next commit
                 try:
-                    submissions += await self._genuine(examined.receive_nowait())
+                    more = await self._genuine(examined.receive_nowait())
                 except trio.WouldBlock:
                     await self._progress.park()
-            records = [Record(event, canonical_json(event)) for event, _ in submissions]
+                else:
+                    submissions += more
+                    records += _records(more)
             stored = [record for record in records if not is_ephemeral(record.event.kind)]
             ticket = None
             if stored:
@@ -232,7 +236,7 @@ class Ingest:
         checks = [(submission.event, d) for submission, d in zip(new, digests, strict=True)]
         verdicts = await self._verification.begin(checks)
         if verdicts is None:
-            new = await self._check(new, digests, touched)
+            new, digests = await self._check(new, digests, touched), []
         _flush(touched)
         return _Examined(new, digests, verdicts)
 
@@ -346,6 +350,16 @@ class Ingest:
         self._unanswered -= 1
         if not self._unanswered:
             self._quiet.unpark_all()
+
+
+def _records(submissions: Sequence[_Submission]) -> list[Record]:
+    return [Record(event, canonical_json(event)) for event, _ in submissions]
+
+
+def _is_large(records: Sequence[Record]) -> bool:
+    if len(records) >= _LARGEST_COMMIT:
+        return True
+    return sum([len(record.raw) for record in records]) >= _LARGEST_BATCH_BYTES
 
 
 def _flush(touched: dict[Writer, None]) -> None:

@@ -93,6 +93,10 @@ class Server:
         """Connections that are open, whether or not their handshake is done."""
         return self._open
 
+    def count_connections(self) -> tuple[int, int]:
+        """Return how many connections there have been, and how many are open."""
+        return self._core.counters.connections, self._open
+
     @property
     def subscriptions(self) -> int:
         """Open subscriptions of all connections."""

@@ -39,6 +39,10 @@ _WAKE: Final = b""
 """An empty chunk: nothing to send, only a reason to look at the rest."""
 
 
+def _nobody(_reason: str) -> None:
+    """Tell nobody."""
+
+
 class Writer:
     """Sends one connection's frames. `run` must be running for anything queued to leave.
 
@@ -170,6 +174,12 @@ class Writer:
         self._queued_chunks = self._queued_bytes = 0
         self._over = True
         self._wake()
+
+    def forget(self) -> None:
+        """Let go of whoever is told of a loss: after `run` has ended."""
+        self._over = self._lost = True
+        self._idle = False
+        self._on_lost = _nobody
 
     async def wait_room(self) -> None:
         """Wait until the queue takes another frame, or the connection is lost.

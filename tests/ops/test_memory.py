@@ -7,26 +7,36 @@ import trio.testing
 from relay.ops.memory import give_back, release_memory
 
 
-async def test_memory_is_released_when_most_of_many_connections_have_gone(
+async def test_memory_is_released_when_more_connections_have_gone_than_are_left(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     began = autojump_clock.current_time()
-    counts = iter([10, 900, 1000, 700, 600, 500, 480, 400, 240, 230, 0, 0])
-    now = 0
-    released: list[int] = []
+    # (ever, open): 900 come, 300 go, 300 more go, 350 come and go unseen, few go
+    counts = [(900, 900), (900, 600), (900, 300), (1250, 300), (1250, 100), (1250, 20)]
+    seen: list[tuple[int, int]] = []
+    released: list[tuple[int, int]] = []
 
-    def open_connections() -> int:
-        nonlocal now
-        now = next(counts, -1)
-        if now < 0:
-            nursery.cancel_scope.cancel()
-        return max(now, 0)
+    def connections() -> tuple[int, int]:
+        if not counts:
+            scope.cancel()
+            return seen[-1]
+        seen.append(counts.pop(0))
+        return seen[-1]
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(give_back, open_connections, lambda: released.append(now))
-    # half of 1,000 have gone; then half of 500; the last 240 are not many
-    assert released == [500, 240]
-    assert autojump_clock.current_time() - began == 65
+    with trio.CancelScope() as scope:
+        await give_back(connections, lambda: released.append(seen[-1]))
+    assert released == [(900, 300), (1250, 300), (1250, 20)]
+    assert autojump_clock.current_time() - began == 35
+
+
+async def test_everything_is_looked_at_every_six_hours(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    released: list[float] = []
+    began = autojump_clock.current_time()
+    with trio.move_on_after(13 * 3600):
+        await give_back(lambda: (5, 5), lambda: released.append(trio.current_time() - began))
+    assert released == [6 * 3600, 12 * 3600]
 
 
 def test_garbage_in_cycles_is_gone_after_a_release() -> None:

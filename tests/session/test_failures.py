@@ -1,5 +1,6 @@
-"""The failures seen elsewhere that must be impossible here: F1-F4 and F7, over real sockets."""
+"""The failures seen elsewhere that must be impossible here: F1-F4, F7, F11, over real sockets."""
 
+import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from relay.store.api import Budget, Counting, Page, Query, Tail
 from relay.store.memory import MemoryStore
 from tests.corpus import Author
 from tests.served import Client, client
+from tests.session import wire
 from tests.session.serving import AUTHOR, NOW, Serving, notes, serve, tasks
 
 
@@ -277,6 +279,42 @@ async def test_f7_after_1000_abrupt_disconnects_everything_is_back_at_the_baseli
         while serving.server._ingest.unanswered:  # noqa: ASYNC110
             await trio.sleep(0.01)
     assert (await tasks(), descriptors()) == baseline
+
+
+@pytest.mark.parametrize("way", ["fin", "reset", "close", "nothing said", "half a frame"])
+async def test_f11_a_connection_leaves_nothing_for_the_collector(
+    nursery: trio.Nursery, way: str
+) -> None:
+    serving = await serve(nursery)
+
+    async def visit() -> None:
+        peer = serving.dial()
+        if way != "nothing said":
+            await peer.handshake()
+            peer.send(["REQ", "a", {"kinds": [1]}], ["REQ", "b", {}], ["CLOSE", "b"])
+            peer.publish(*notes(2))
+            await serving.until(open_connections=1, subscriptions=1)
+        if way == "half a frame":
+            peer.socket.sendall(b"\x81\xfe\x10")
+        if way == "close":
+            peer.socket.sendall(wire.close(1000))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        if way == "reset":
+            peer.reset()
+        else:
+            peer.close()
+        await serving.until(open_connections=0, subscriptions=0)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+
+    await visit()  # what is set up once
+    gc.collect()
+    gc.disable()
+    try:
+        await visit()
+        found = gc.collect()
+    finally:
+        gc.enable()
+    assert found == 0
 
 
 @pytest.mark.parametrize("end", ["fin", "rst", "close"])

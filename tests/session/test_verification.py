@@ -135,9 +135,9 @@ async def test_the_batch_of_a_killed_companion_is_checked_here() -> None:
         await trio.sleep(1)
         (pid,) = verifier_processes()
         os.kill(pid, signal.SIGSTOP)
-        events = [forged(event, number % 5) for number, event in enumerate(notes(60))]
+        events = [forged(event, number % 5) for number, event in enumerate(notes(30))]
         async with client(serving.url) as publisher:
-            # all at once, so that they are one batch
+            # all at once, and in one turn of the reader, so that they are one batch
             frames = b"".join([wire.text(event_message(event)) for event in events])
             await publisher.connection._stream.send_all(frames)
             await publisher.expect("AUTH")

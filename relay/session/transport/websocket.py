@@ -20,6 +20,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -74,7 +75,9 @@ class WebSocket(WebSocketConnection):
         )
         self._max_message_length = max_message_length
         self._send_control = send_control
-        self._ending: ConnectionLost | None = None
+        # Makes the exception anew for each time that it is raised: one that was kept would keep the
+        # frames that it went through, and so this connection, until the collector comes.
+        self._ending: Callable[[], ConnectionLost] | None = None
         # A Close, or a violation, that is answered only after the messages before it.
         self._farewell: CloseConnection | None = None
         self.compression: Agreement | None = None
@@ -163,11 +166,11 @@ class WebSocket(WebSocketConnection):
             try:
                 data = await self._stream.receive_some(RECEIVE_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self._ending = ConnectionLost(str(error))
-                raise self._ending from error
+                self._ending = partial(ConnectionLost, str(error))
+                raise self._ending() from error
             if not data:
-                self._ending = ConnectionLost("the peer left without a Close")
-                raise self._ending
+                self._ending = partial(ConnectionLost, "the peer left without a Close")
+                raise self._ending()
             lane.receive_data(bytes(data))
         # Our own Close is the end of what we listen to.
         listening = self._wsproto.state is ConnectionState.OPEN
@@ -185,7 +188,7 @@ class WebSocket(WebSocketConnection):
 
     def _raise_if_ended(self) -> None:
         if self._ending is not None:
-            raise self._ending
+            raise self._ending()
 
     async def _handle_control(self, event: Event) -> None:
         if isinstance(event, Ping):
@@ -200,10 +203,10 @@ class WebSocket(WebSocketConnection):
                 # state.
                 if event.code == _TOO_BIG:
                     reason = f"a message has at most {self._max_message_length} bytes"
-                self._ending = ProtocolViolation(int(event.code), reason)
+                self._ending = partial(ProtocolViolation, int(event.code), reason)
                 await self._send(CloseConnection(code=event.code, reason=reason))
             else:
-                self._ending = PeerClosed(int(event.code), reason)
+                self._ending = partial(PeerClosed, int(event.code), reason)
                 await self._handle_close_connection_event(event)
 
     def close_frame(self, code: int, reason: str = "") -> bytes:
