@@ -81,7 +81,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     counts: int = 8
     """COUNTs of one connection under way at once; then its reader pauses."""
     page_events: int = 250
-    page_bytes: int = 256 * 1024
+    page_bytes: int = 512 * 1024
     page_seconds: float = 0.005
     """A stored query is answered in pages of at most so much; others run in between."""
 

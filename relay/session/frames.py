@@ -35,6 +35,15 @@ def text_frame(payload: bytes) -> bytes:
     return data_frame(FIN_TEXT, payload)
 
 
+def text_header(length: int) -> bytes:
+    """Return what stands before a payload of so many bytes in the frame of a whole text message."""
+    if length <= LARGEST_SHORT:
+        return b"%c%c" % (FIN_TEXT, length)
+    if length <= LARGEST_IN_16_BITS:
+        return b"%c%c%b" % (FIN_TEXT, LENGTH_IN_16_BITS, length.to_bytes(2, "big"))
+    return b"%c%c%b" % (FIN_TEXT, LENGTH_IN_64_BITS, length.to_bytes(8, "big"))
+
+
 def data_frame(first: int, payload: bytes) -> bytes:
     """Return an unmasked frame that begins with the byte `first` (its bits and its opcode)."""
     length = len(payload)

@@ -215,10 +215,10 @@ class Subscription:
 
     def _page_frames(self, query: Query, page: Page) -> bytes:
         """Return the frames of a page, with the EOSE if it is the last: to be sent, once."""
-        frames = self._framing.event_frames(self.prefix, page.rows) if page.rows else b""
-        if not page.finished:
-            return frames
-        return frames + text_frame(eose(self.subscription_id, complete=query.complete))
+        last = b""
+        if page.finished:
+            last = text_frame(eose(self.subscription_id, complete=query.complete))
+        return self._framing.event_frames(self.prefix, page.rows, last) if page.rows else last
 
     def _failed(self, error: StoreError) -> bytes:
         """Return the frame that says that the store has failed it."""

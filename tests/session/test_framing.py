@@ -13,6 +13,8 @@ from wsproto.extensions import PerMessageDeflate
 
 from relay.protocol.event import Event
 from relay.session.core import Capacity
+from relay.session.frames import text_frame
+from relay.session.framing import PLAIN, Published
 from relay.session.transport import Compression
 from tests.session.serving import AUTHOR, NOW, Serving, notes, serve
 
@@ -145,3 +147,13 @@ async def test_a_compressing_laggard_catches_up(
         await writer.publish(event)
     assert serving.core.counters.fell_behind >= 1, "the slow one was not slow enough"
     assert await slow.events("s", len(big)) == [event.id for event in big]
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 111, 112, 113, 125, 65_521, 65_522, 65_523, 70_000])
+def test_many_frames_in_one_copy_are_what_one_frame_for_each_is(length: int) -> None:
+    prefix, last = b'["EVENT","s",', b"the last"
+    rows = [b"x" * length, b"", b"y" * (length // 2)]
+    each = [text_frame(prefix + row + b"]") for row in rows]
+    assert PLAIN.event_frames(prefix, rows, last) == b"".join([*each, last])
+    for row, frame in zip(rows, each, strict=True):
+        assert PLAIN.event_frame(prefix, Published(row)) == frame
