@@ -48,6 +48,8 @@ events in flight, batches of 512 were taken in at 0.8 of strfry's rate, of 128 a
 _LARGEST_BATCH_BYTES: Final = 4 << 20
 _VERIFIED_PER_CHECKPOINT: Final = 32
 """About a millisecond of signature checks, then the others' turn."""
+_PATIENCE: Final = 1.0
+"""Seconds after which a companion's batch, which takes it some milliseconds, is checked here."""
 _BATCHES_EXAMINED: Final = 2
 """Batches that wait to be handed to the store's writer."""
 _COMMITS_UNDER_WAY: Final = 3
@@ -262,9 +264,11 @@ class Ingest:
         if batch.verdicts is None:
             return batch.submissions
         touched: dict[Writer, None] = {}
-        try:
-            answer = await batch.verdicts.wait()
-            good: list[_Submission] = []
+        answer = await self._verdicts(batch.verdicts)
+        if answer is None:
+            good = await self._check(batch.submissions, batch.digests, touched)
+        else:
+            good = []
             for submission, verdict in zip(batch.submissions, answer, strict=True):
                 problem = PROBLEMS[verdict]
                 if problem is None:
@@ -272,10 +276,18 @@ class Ingest:
                 else:
                     refusal = ok(submission.event.id, accepted=False, reason=problem)
                     self._answer(submission, refusal, touched)
-        except CompanionLost:
-            good = await self._check(batch.submissions, batch.digests, touched)
         _flush(touched)
         return good
+
+    async def _verdicts(self, ticket: Ticket[bytes]) -> bytes | None:
+        """Wait for a companion's verdicts; `None` when it is lost, or stuck."""
+        with trio.move_on_after(_PATIENCE):
+            try:
+                return await ticket.wait()
+            except CompanionLost:
+                return None
+        self._core.journal("warning", "verifier stuck", seconds=_PATIENCE)
+        return None
 
     async def _conclude(self, batches: trio.MemoryReceiveChannel[_Batch]) -> None:
         async for batch in batches:

@@ -150,6 +150,26 @@ async def test_the_batch_of_a_killed_companion_is_checked_here() -> None:
     assert [line[1] for line in serving.journal.errors()] == ["verifier lost"]
 
 
+async def test_the_batch_of_a_companion_that_is_stuck_is_checked_here() -> None:
+    async with trio.open_nursery() as nursery:
+        serving = await serve(nursery, verifiers=1)
+        await until_started()
+        await trio.sleep(1)
+        (pid,) = verifier_processes()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            events = notes(30)
+            async with client(serving.url) as publisher:
+                frames = b"".join([wire.text(event_message(event)) for event in events])
+                await publisher.connection._stream.send_all(frames)
+                for event in events:
+                    assert (await publisher.expect("OK", event.id))[2:] == [True, ""]
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        nursery.cancel_scope.cancel()
+    assert [line[1] for line in serving.journal.errors()] == ["verifier stuck"]
+
+
 async def test_forgeries_among_many_are_refused_each_with_its_reason() -> None:
     async with trio.open_nursery() as nursery:
         serving = await serve(nursery, verifiers=1)
