@@ -5,8 +5,8 @@
     live      new events are handed over by the publisher, straight to the connection's writer
 
 The first page is made by the reader, which has the request in its hands: the answer to nearly all
-requests is on its way before the subscription's task has begun (130 µs of waiting became 60). What
-is left then, if anything, is the task's.
+requests is on its way before the subscription's task has begun (one id: p50 0.19 ms instead of
+0.28). What is left then, if anything, is the task's.
 
 A subscription enters live in the very step in which it finds that its position is that of the
 published log, and leaves it in the very step in which its connection's queue is full. In both

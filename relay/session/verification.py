@@ -6,12 +6,12 @@ goes on with other work; if all are busy, or the batch is small, or there is non
 `None` and the caller checks the batch itself. So nobody ever waits for a busy companion, and the
 work shares itself out by how fast it is done.
 
-Measured on two processors, ten publishers with fifty short notes in flight each: 19,000 events/s
-without, 24,000 with one companion. Threads were tried instead: 16,300, and 17,300 with
+Measured on two processors, ten publishers with fifty short notes in flight each: 18,900 events/s
+without, 22,700 with one companion. Threads were tried instead: 16,300, and 17,300 with
 `sys.setswitchinterval(0.0005)`, fewer than without any (each check gives the interpreter up and
 must get it back from a loop that is busy).
 
-When a companion is lost, its batch is checked here.
+When a companion is lost or stuck, its batch is checked by the caller (`ingest`).
 """
 
 from collections.abc import Sequence

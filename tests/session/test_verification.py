@@ -14,7 +14,7 @@ from relay.protocol.verify import SignatureVerifier
 from relay.session.verification import Verification
 from relay.session.verify_server import PROBLEMS, checks, judge
 from tests.corpus import Author, event_message
-from tests.served import client, process_tree
+from tests.served import Client, client, process_tree
 from tests.session import wire
 from tests.session.serving import Journal, notes, serve
 
@@ -53,6 +53,23 @@ async def until_started() -> None:
         # another process has no business knowing when a test wants to go on
         while not verifier_processes():  # noqa: ASYNC110
             await trio.sleep(0.01)
+
+
+async def send_at_once(publisher: Client, events: list[Event]) -> None:
+    """Publish events in one piece, and so few that one turn of the reader makes them one batch."""
+    assert len(events) < 32
+    frames = b"".join([wire.text(event_message(event)) for event in events])
+    await publisher.connection._stream.send_all(frames)
+
+
+async def stopped_verifier() -> int:
+    """Wait for the relay's verifier, and stop it."""
+    await until_started()
+    # time to get ready: one that never was is not started again
+    await trio.sleep(1)
+    (pid,) = verifier_processes()
+    os.kill(pid, signal.SIGSTOP)
+    return pid
 
 
 async def until_taken(verification: Verification, events: list[tuple[Event, bytes]]) -> bytes:
@@ -130,16 +147,10 @@ async def test_a_killed_companion_fails_its_batch_and_is_started_again() -> None
 async def test_the_batch_of_a_killed_companion_is_checked_here() -> None:
     async with trio.open_nursery() as nursery:
         serving = await serve(nursery, verifiers=1)
-        await until_started()
-        # time to get ready: one that never was is not started again
-        await trio.sleep(1)
-        (pid,) = verifier_processes()
-        os.kill(pid, signal.SIGSTOP)
+        pid = await stopped_verifier()
         events = [forged(event, number % 5) for number, event in enumerate(notes(30))]
         async with client(serving.url) as publisher:
-            # all at once, and in one turn of the reader, so that they are one batch
-            frames = b"".join([wire.text(event_message(event)) for event in events])
-            await publisher.connection._stream.send_all(frames)
+            await send_at_once(publisher, events)
             await publisher.expect("AUTH")
             await publisher.nothing(0.2)
             os.kill(pid, signal.SIGKILL)
@@ -153,15 +164,11 @@ async def test_the_batch_of_a_killed_companion_is_checked_here() -> None:
 async def test_the_batch_of_a_companion_that_is_stuck_is_checked_here() -> None:
     async with trio.open_nursery() as nursery:
         serving = await serve(nursery, verifiers=1)
-        await until_started()
-        await trio.sleep(1)
-        (pid,) = verifier_processes()
-        os.kill(pid, signal.SIGSTOP)
+        pid = await stopped_verifier()
         try:
             events = notes(30)
             async with client(serving.url) as publisher:
-                frames = b"".join([wire.text(event_message(event)) for event in events])
-                await publisher.connection._stream.send_all(frames)
+                await send_at_once(publisher, events)
                 for event in events:
                     assert (await publisher.expect("OK", event.id))[2:] == [True, ""]
         finally:
