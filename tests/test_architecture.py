@@ -35,6 +35,7 @@ FOREIGN = {
     "click": ["relay.ops"],
     "structlog": ["relay.ops"],
     "platformdirs": ["relay.ops"],
+    "prometheus_client": ["relay.ops"],
 }
 
 # Time, randomness, files and the network are arguments to the protocol layer, or not its business.

@@ -28,6 +28,7 @@ def words(text: str) -> list[str]:
     [
         ("configuration.md", reference.configuration()),
         ("command-line.md", reference.command_line()),
+        ("metrics.md", reference.metrics()),
     ],
 )
 def test_the_reference_is_current(page: str, text: str) -> None:

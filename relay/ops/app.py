@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import structlog
@@ -15,12 +16,13 @@ from relay.ops.config import Config
 from relay.ops.http import Routes
 from relay.ops.logs import announce
 from relay.ops.memory import give_back, settle
+from relay.ops.metrics import Metrics
 from relay.ops.signals import watch_signals
 from relay.policy.defaults import default_policy
 from relay.protocol.verify import SignatureVerifier
 from relay.session.accept import open_listeners
 from relay.session.committer import Committer, LocalCommitter, ProcessCommitter
-from relay.session.core import Capacity, Core, Journal, Timing
+from relay.session.core import BackPressure, Capacity, Core, Journal, Timing
 from relay.session.server import Admission, Drained, Server
 from relay.session.transport import Compression
 from relay.store.api import EventReader
@@ -44,7 +46,8 @@ def serve(config: Config) -> int:
 
 
 async def _serve(config: Config) -> int:
-    journal = _journal()
+    log_lines: Counter[str] = Counter()
+    journal = _journal(log_lines)
     server: Server | None = None
     drained: Drained | None = None
 
@@ -66,11 +69,19 @@ async def _serve(config: Config) -> int:
         try:
             committer, reader = await _open_store(config, journal, nursery)
             try:
+                core = _core(config, reader, journal)
+                # asked only by requests, which only a server can pass on
+                metrics = Metrics(core.counters, lambda: _running(server).statistics(), log_lines)
                 server = Server(
-                    _core(config, reader, journal),
+                    core,
                     committer,
                     listeners,
-                    Routes(config.information, config.limits).answer,
+                    Routes(
+                        config.information,
+                        config.limits,
+                        metrics.exposition,
+                        config.metrics.access,
+                    ).answer,
                     Admission(
                         max_connections=config.connections.max_connections,
                         max_connections_per_address=config.connections.max_connections_per_address,
@@ -90,7 +101,12 @@ async def _serve(config: Config) -> int:
             for listener in listeners:
                 listener.close()
         nursery.cancel_scope.cancel()
-    return 1 if drained is not None and (drained.forced or drained.unanswered) else 0
+    return 0 if drained is None or drained.is_complete else 1
+
+
+def _running(server: Server | None) -> Server:
+    assert server is not None  # noqa: S101 - see where it is called
+    return server
 
 
 def _verifiers(config: Config) -> int:
@@ -157,18 +173,21 @@ def _core(config: Config, reader: EventReader, journal: Journal) -> Core:
             ping_interval=connections.ping_interval,
             pong_timeout=connections.pong_timeout,
             write_timeout=connections.write_timeout,
+            block_timeout=connections.block_timeout,
             handshake_timeout=connections.handshake_timeout,
             drain_timeout=config.drain_timeout,
         ),
         capacity=Capacity(outbox_bytes=connections.outbox_bytes),
+        back_pressure=BackPressure(connections.back_pressure),
         compression=Compression(connections.compression),
     )
 
 
-def _journal() -> Journal:
+def _journal(lines: Counter[str]) -> Journal:
     log = structlog.get_logger()
 
     def write(level: str, event: str, /, **fields: object) -> None:
+        lines[level] += 1
         getattr(log, level)(event, **fields)
 
     return write

@@ -19,6 +19,8 @@ from relay.protocol.limits import Limits
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
 CompressionMode = Literal["shared", "per_connection", "off"]
+BackPressurePolicy = Literal["catch-up", "block", "drop-oldest", "drop-new", "disconnect"]
+MetricsAccess = Literal["local", "everyone", "nobody"]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Interval = Annotated[float, Meta(ge=0.1, le=86_400)]
 StoreName = Annotated[
@@ -50,8 +52,16 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     write_timeout: Interval = 10.0
     """Seconds that one write to a peer may take before the connection is ended."""
     outbox_bytes: Annotated[int, Meta(ge=65_536)] = 1_048_576
-    """Bytes that may wait to be sent to one peer; what does not fit is read again from the store
-    when the peer has caught up."""
+    """Bytes that may wait to be sent to one peer; what does not fit is left to `back_pressure`."""
+    back_pressure: BackPressurePolicy = "catch-up"
+    """What is done for a subscription whose peer does not read fast enough. `catch-up`: it goes on
+    from the store when there is room, and misses nothing but ephemeral events. `block`: ephemeral
+    events wait as well, and a peer that makes no room for `block_timeout` is disconnected.
+    `drop-oldest`, `drop-new`: only the newest, or only the oldest 100 events wait, the others are
+    dropped. `disconnect`: it is sent what is waiting, and then a Close. Whatever is dropped is
+    counted in the [metrics](metrics.md)."""
+    block_timeout: Interval = 3.0
+    """Seconds that the policy `block` waits for a peer to make room."""
     compression: CompressionMode = "shared"
     """What is agreed to when a client offers compression: `shared` compresses each event once for
     all clients, `per_connection` makes messages smaller at the price of CPU and 70 kB of memory for
@@ -65,6 +75,13 @@ class Logging(msgspec.Struct, frozen=True, kw_only=True):
     """The least important level that is logged."""
     format: LogFormat = "auto"
     """How a line looks: `human`, `json`, or `auto`: human on a terminal, JSON elsewhere."""
+
+
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers about the relay, in Prometheus' format at the path `/metrics`."""
+
+    access: MetricsAccess = "local"
+    """Who may read them: `local` is the machine itself, and nobody for whom a proxy speaks."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +109,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How many connections there may be, and how long a silent or slow one is kept."""
     logging: Logging = Logging()
     """What is logged, to standard error."""
+    metrics: Metrics = Metrics()
+    """Numbers about the relay, in Prometheus' format at the path `/metrics`."""
 
     @property
     def store_path(self) -> Path | None:

@@ -1,11 +1,14 @@
 """What is answered to plain HTTP requests on the relay's port: routes as a pure function.
 
 One URL serves everything (NIP-11): a WebSocket to those who ask for an upgrade, the information
-document to those who accept `application/nostr+json`, a page to browsers. Nothing else exists.
+document to those who accept `application/nostr+json`, a page to browsers. Besides there is
+`/metrics`, for those who may read it; for all others it does not exist.
 """
 
+import ipaddress
 import re
 from base64 import b64encode
+from collections.abc import Callable
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
@@ -13,11 +16,14 @@ from string import Template
 from typing import Final
 
 from relay import __version__
+from relay.ops.config import MetricsAccess
+from relay.ops.metrics import CONTENT_TYPE
 from relay.protocol.information import MEDIA_TYPE, SUPPORTED_NIPS, RelayInformation, document
 from relay.protocol.limits import Limits
 from relay.session.front_door import Request, Response
 
 RELAY_PATH: Final = "/"
+METRICS_PATH: Final = "/metrics"
 
 _CORS: Final = (
     ("Access-Control-Allow-Origin", "*"),
@@ -29,6 +35,8 @@ _NO_SNIFFING: Final = ("X-Content-Type-Options", "nosniff")
 _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _NOTHING_ELSE: Final = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _METHODS: Final = "GET, HEAD, OPTIONS"
+_SPOKEN_FOR: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""Headers by which a proxy says that it asks for somebody else."""
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -36,12 +44,25 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 class Routes:
     """The answers of one relay. Everything that no request can change is made once."""
 
-    def __init__(self, information: RelayInformation, limits: Limits) -> None:
+    def __init__(
+        self,
+        information: RelayInformation,
+        limits: Limits,
+        metrics: Callable[[], bytes],
+        metrics_access: MetricsAccess = "local",
+    ) -> None:
+        self._metrics = metrics
+        self._metrics_access = metrics_access
         self._document = document(information, limits, version=__version__)
         self._page = _Page(information)
 
-    def answer(self, request: Request) -> Response | None:
-        """Return the response; `None` when the request is to become a WebSocket."""
+    def answer(self, request: Request, address: str) -> Response | None:
+        """Return the response; `None` when the request is to become a WebSocket.
+
+        `address` is the peer's.
+        """
+        if request.path == METRICS_PATH and self._may_read_metrics(request, address):
+            return self._answer_metrics(request)
         if request.path != RELAY_PATH:
             return Response(404, (_TEXT, _NO_SNIFFING), b"There is nothing here. Try /\n")
         if request.method == "OPTIONS":
@@ -62,6 +83,25 @@ class Routes:
             host=request.header("host"),
             secure=(request.header("x-forwarded-proto") or "").strip().lower() == "https",
         )
+
+    def _may_read_metrics(self, request: Request, address: str) -> bool:
+        if self._metrics_access == "local":
+            proxied = any(request.header(name) is not None for name in _SPOKEN_FOR)
+            return not proxied and _is_this_machine(address)
+        return self._metrics_access == "everyone"
+
+    def _answer_metrics(self, request: Request) -> Response:
+        if request.method not in {"GET", "HEAD"}:
+            return Response(405, (("Allow", "GET, HEAD"), _TEXT, _NO_SNIFFING), b"Only GET.\n")
+        headers = (("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store"), _NO_SNIFFING)
+        return Response(200, headers, self._metrics())
+
+
+def _is_this_machine(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return True  # a local socket
 
 
 def accepts(header: str, media_type: str) -> bool:

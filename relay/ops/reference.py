@@ -1,7 +1,7 @@
 """Writes the reference pages of `docs/` from the definitions themselves.
 
-`python -m relay.ops.reference` brings `docs/configuration.md` and `docs/command-line.md` up to
-date, in the folder where it is started. A test fails while they are not.
+`python -m relay.ops.reference` brings `docs/configuration.md`, `docs/command-line.md` and
+`docs/metrics.md` up to date, in the folder where it is started. A test fails while they are not.
 """
 
 import ast
@@ -16,6 +16,7 @@ import msgspec
 
 from relay.ops.cli import main
 from relay.ops.config import Config
+from relay.ops.metrics import GAUGES, LOG_LINES, TALLIES
 from relay.ops.settings import FILE_VARIABLE, SECTIONS, SETTINGS, Setting, flag_of
 
 _CONFIGURATION_HEAD: Final = f"""\
@@ -57,6 +58,24 @@ relay from its work, with one line on standard error that says what; 2 when the 
 was wrong.
 """
 
+_METRICS_HEAD: Final = """\
+# Metrics
+
+`GET /metrics` on the relay's own port answers with numbers in Prometheus' text format. Who may read
+them is set by [`metrics.access`](configuration.md); by default the machine itself:
+
+```console
+$ curl -s http://127.0.0.1:7777/metrics | grep relay_connections
+```
+
+Beside those below there are the usual ones of the process (`process_resident_memory_bytes`,
+`process_open_fds`, `process_cpu_seconds_total` and so on; of the session process alone, not of the
+writer and the verifiers).
+
+| Metric | Type | What it says |
+| --- | --- | --- |
+"""
+
 
 def configuration() -> str:
     """Return the text of `docs/configuration.md`."""
@@ -84,6 +103,19 @@ def command_line() -> str:
         context.max_content_width = context.terminal_width = 80
         parts.append(f"## `{context.command_path}`\n\n```text\n{context.get_help()}\n```\n")
     return "\n".join(parts)
+
+
+def metrics() -> str:
+    """Return the text of `docs/metrics.md`."""
+    rows = [(gauge.name, "gauge", gauge.help) for gauge in GAUGES]
+    rows += [(_counter(tally.name, tally.label), "counter", tally.help) for tally in TALLIES]
+    name, text, label = LOG_LINES
+    rows.append((_counter(name, label), "counter", text))
+    return _METRICS_HEAD + "".join(f"| `{name}` | {kind} | {text} |\n" for name, kind, text in rows)
+
+
+def _counter(name: str, label: str) -> str:
+    return f"{name}_total{{{label}}}" if label else f"{name}_total"
 
 
 def _contexts(context: click.Context) -> Iterator[click.Context]:
@@ -127,9 +159,10 @@ def _attribute_texts(owner: type) -> dict[str, str]:
 
 
 def write(folder: Path) -> None:
-    """Write both pages into `folder`."""
+    """Write the pages into `folder`."""
     (folder / "configuration.md").write_text(configuration(), encoding="utf-8")
     (folder / "command-line.md").write_text(command_line(), encoding="utf-8")
+    (folder / "metrics.md").write_text(metrics(), encoding="utf-8")
 
 
 if __name__ == "__main__":

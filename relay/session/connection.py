@@ -14,7 +14,14 @@ TCP pushes back; no message is dropped (F4).
 
 However the connection ends (Close, FIN, RST, silence, a stalled socket, a drain, a fault), leaving
 the nursery ends every task in it (P1).
+
+When we end it, every event that was taken is answered before the Close: new ones are refused, the
+answers of those under way are waited for, the queue is flushed, then the Close is sent (P7). After
+a Close nothing can be answered any more; what comes all the same is counted.
 """
+
+import math
+from typing import Final
 
 import trio
 
@@ -23,7 +30,7 @@ from relay.protocol.auth import host_of
 from relay.protocol.event import Event
 from relay.protocol.messages import auth_challenge, closed, count, notice, ok
 from relay.protocol.session import Count, Peer, Publish, Reply, Subscribe, Unsubscribe
-from relay.session.core import Core
+from relay.session.core import Core, Ending
 from relay.session.frames import text_frame
 from relay.session.framing import PLAIN, framing_for
 from relay.session.front_door import Request
@@ -32,12 +39,15 @@ from relay.session.pinger import until_silent
 from relay.session.stream import SocketStream, linger
 from relay.session.subscription import Subscription
 from relay.session.transport import BINARY, Message, WebSocket
-from relay.session.writer import Writer
+from relay.session.writer import STALLED, Writer
 from relay.store.api import Counting
 
+_POLICY_VIOLATION: Final = 1008
+_CLOSING: Final = "error: the connection is being closed"
+_TOO_SLOW: Final = "slow consumer: events were not read in time"
 _BINARY_REFUSED = text_frame(notice("invalid: binary messages are not understood; send text"))
-_MESSAGES_PER_CHECKPOINT = 32
-_TURN_SECONDS = 0.001
+_MESSAGES_PER_CHECKPOINT: Final = 32
+_TURN_SECONDS: Final = 0.001
 """So long the reader answers requests before the others have their turn; a page may take longer."""
 
 
@@ -87,16 +97,43 @@ class Connection:
         self._unanswered = 0
         self._room = trio.lowlevel.ParkingLot()
         self._last_heard = trio.current_time()
+        self._last_published = -math.inf
+        self._paused = False
         self._closing = False
         self._counts = 0
         self._messages = 0
         self._events = 0
         self._reason = ""
+        self._ending: Ending | None = None
 
     @property
     def authenticated(self) -> set[str]:
         """The pubkeys that have authenticated on this connection (NIP-42)."""
         return self._peer.authenticated
+
+    @property
+    def subscriptions_behind(self) -> int:
+        """Subscriptions that were live and cannot keep up."""
+        return sum([one.is_behind for one in self._subscriptions.values()])
+
+    @property
+    def backlog_events(self) -> int:
+        """Events that wait for room in the writer's queue."""
+        return sum([one.backlog_events for one in self._subscriptions.values()])
+
+    def is_settled(self, quiet_since: float) -> bool:
+        """Tell whether there is nothing left to do for the peer but to flush what is queued.
+
+        That is so when it has published nothing since `quiet_since` (in Trio's time), all it had
+        published before is answered, and every subscription was handed all that there is.
+        """
+        return (
+            not self._paused
+            and self._last_published <= quiet_since
+            and not self._unanswered
+            and not self._counts
+            and all(one.is_settled for one in self._subscriptions.values())
+        )
 
     async def run(self, request: Request) -> None:
         """Complete the handshake, serve the peer until either side ends it, and clean up.
@@ -117,7 +154,17 @@ class Connection:
                     await self._read(nursery)
                     await self._part()
                     nursery.cancel_scope.cancel()
+        except ConnectionLost:
+            self._end(Ending.REFUSED, "the opening handshake failed")
+            raise
+        except Exception:
+            self._end(Ending.FAULT, "a fault of the relay")
+            raise
         finally:
+            self._end(Ending.FORCED, "ended by the relay")
+            assert self._ending is not None  # noqa: S101 - set right above
+            self._core.counters.endings[self._ending] += 1
+            self._core.counters.messages_too_late += self._socket.too_late
             self._release()
             self._core.journal(
                 "info",
@@ -126,8 +173,15 @@ class Connection:
                 seconds=round(trio.current_time() - began, 3),
                 messages=self._messages,
                 events=self._events,
-                reason=self._reason or "ended by the relay",
+                ending=self._ending.value,
+                reason=self._reason,
             )
+
+    def _end(self, ending: Ending, reason: str) -> None:
+        """Note how it ends: the first to know is right."""
+        if self._ending is None:
+            self._ending = ending
+            self._reason = reason
 
     def _release(self) -> None:
         """Let go of everything that refers back to this connection.
@@ -141,21 +195,50 @@ class Connection:
         self._nursery = None
         self.writer.forget()
 
-    def begin_close(self, code: int, reason: str) -> None:
-        """Start to end it in good order: flush, Close, the peer's Close. Synchronous.
+    def begin_close(self, ending: Ending, code: int, reason: str) -> None:
+        """Start to end it in good order: answer, flush, Close, the peer's Close. Synchronous.
 
-        `run` returns when the peer has answered, or `close_timeout` after the flush.
+        `run` returns when the peer has answered the Close, or `close_timeout` after the flush.
         """
         if self._closing:
             return
         self._closing = True
-        self._reason = self._reason or reason
-        for subscription in self._subscriptions.values():
-            subscription.close()
+        self._end(ending, reason)
+        self._close_subscriptions()
         if self._nursery is None:
             self._scope.cancel()  # still in the opening handshake
-            return
+        elif self._unanswered:
+            self._nursery.start_soon(self._finish_answered, code, reason)
+        else:
+            self._finish(code, reason)
+
+    def too_slow(self) -> None:
+        """Begin to close, because the peer does not read what it has subscribed to."""
+        self.begin_close(Ending.SLOW, _POLICY_VIOLATION, _TOO_SLOW)
+
+    def cut_off(self) -> None:
+        """End it at once, because the relay's time is up. Synchronous."""
+        self._ending = Ending.FORCED
+        self._reason = "cut off: the time for draining was up"
+        if not self._closing:
+            self._close_subscriptions()
+        self._cut()
+
+    def _close_subscriptions(self) -> None:
+        counters = self._core.counters
+        for subscription in self._subscriptions.values():
+            counters.subscriptions_unsettled += not subscription.is_settled
+            subscription.close()
+
+    async def _finish_answered(self, code: int, reason: str) -> None:
+        with trio.move_on_after(self._core.timing.close_timeout):
+            while self._unanswered:
+                await self._room.park()
+        self._finish(code, reason)
+
+    def _finish(self, code: int, reason: str) -> None:
         self.writer.finish(self._socket.close_frame(code, reason))
+        assert self._nursery is not None  # noqa: S101 - it is there as long as anything runs
         self._nursery.start_soon(self._expire)
 
     def answered(self) -> None:
@@ -198,7 +281,7 @@ class Connection:
                 counters.messages += len(messages)
                 writer.flush()
         except ConnectionLost as error:
-            self._reason = self._reason or str(error)
+            self._end(_ENDINGS.get(type(error), Ending.LOST), str(error))
             if not isinstance(error, PeerClosed | ProtocolViolation):
                 # nobody is there to read what is left
                 self._scope.cancel()
@@ -224,8 +307,11 @@ class Connection:
 
     def _publish(self, event: Event, now: int) -> None:
         self._events += 1
-        if self._core.draining:
-            self._answer(ok(event.id, accepted=False, reason=SHUTTING_DOWN))
+        self._last_published = self._last_heard
+        if self._core.draining or self._closing:
+            self._core.counters.events_refused += 1
+            reason = SHUTTING_DOWN if self._core.draining else _CLOSING
+            self._answer(ok(event.id, accepted=False, reason=reason))
             return
         verdict = self._core.policy.judge_event(event, self, now)
         if verdict is not None:
@@ -244,18 +330,19 @@ class Connection:
         verdict = self._core.policy.judge_request(action.filters, self, now)
         if verdict is not None or self._closing:
             self._peer.ended(subscription_id)
-            reason = SHUTTING_DOWN if verdict is None else verdict.reason
+            reason = _CLOSING if verdict is None else verdict.reason
             self._answer(closed(subscription_id, reason))
             return False
         subscription = Subscription(
-            self._core, self.writer, self._framing, subscription_id, action.filters, self._ended
+            self._core, self.writer, self._framing, subscription_id, action.filters, self
         )
         self._subscriptions[subscription_id] = subscription
         if subscription.begin():
             nursery.start_soon(subscription.run)
         return True
 
-    def _ended(self, subscription: Subscription) -> None:
+    def ended(self, subscription: Subscription) -> None:
+        """Forget a subscription that the relay has ended."""
         if self._subscriptions.get(subscription.subscription_id) is subscription:
             del self._subscriptions[subscription.subscription_id]
             self._peer.ended(subscription.subscription_id)
@@ -302,10 +389,12 @@ class Connection:
 
     async def _wait_room(self) -> None:
         self.writer.flush()
+        self._paused = True
         await self.writer.wait_room()
         await self._ingest.wait_room()
         while self._unanswered >= self._core.capacity.unanswered_events:
             await self._room.park()
+        self._paused = False
         # while the reader paused it was us who did not listen
         self._last_heard = trio.current_time()
 
@@ -315,7 +404,8 @@ class Connection:
 
     async def _watch(self) -> None:
         await until_silent(lambda: self._last_heard, self._ping, self._core.timing)
-        self._lose("silent: no sign of life within the pong timeout")
+        self._end(Ending.SILENT, "silent: no sign of life within the pong timeout")
+        self._cut()
 
     def _ping(self) -> None:
         frame = self._socket.ping_frame()
@@ -324,6 +414,8 @@ class Connection:
 
     async def _part(self) -> None:
         """Let the last control frame reach the peer, and the peer finish what it was sending."""
+        for subscription in self._subscriptions.values():
+            subscription.close()
         self.writer.abandon()
         with trio.move_on_after(self._core.timing.close_timeout):
             await self._flushed.wait()
@@ -335,7 +427,16 @@ class Connection:
         self._scope.cancel()
 
     def _lose(self, reason: str) -> None:
-        """End at once: the peer is gone, or as good as gone."""
-        self._reason = self._reason or reason
+        """End at once: nothing can be sent any more."""
+        if self._closing and not self._flushed.is_set():
+            self._ending = None  # it was to end otherwise
+        self._end(Ending.STALLED if reason is STALLED else Ending.LOST, reason)
+        self._cut()
+
+    def _cut(self) -> None:
+        """End at once, by a reset: the peer shall not take what it got for everything."""
         self._stream.reset()
         self._scope.cancel()
+
+
+_ENDINGS: Final = {PeerClosed: Ending.PEER, ProtocolViolation: Ending.VIOLATION}

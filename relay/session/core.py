@@ -1,7 +1,9 @@
 """What all connections of a process share: settings, policy, readers, the log's near end."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final, Protocol
 
 import msgspec
@@ -50,6 +52,51 @@ class Listener(Protocol):
         ...
 
 
+class BackPressure(StrEnum):
+    """What is done for a live subscription whose connection's queue is full (P4).
+
+    Stored events, and how a subscription comes from them to the live ones, are not concerned: that
+    is always waited for.
+    """
+
+    CATCH_UP = "catch-up"
+    """It re-reads the log from its position when there is room. Ephemeral events are dropped."""
+    BLOCK = "block"
+    """Its events wait, ephemeral ones as well, for at most `block_timeout`; then its connection is
+    closed. What waits beyond the backlog is re-read from the log."""
+    DROP_OLDEST = "drop-oldest"
+    """The newest events wait, as many as the backlog holds; older ones are dropped."""
+    DROP_NEW = "drop-new"
+    """The oldest events wait, as many as the backlog holds; newer ones are dropped."""
+    DISCONNECT = "disconnect"
+    """Its connection is flushed and closed."""
+
+
+class Ending(StrEnum):
+    """How a connection ended."""
+
+    PEER = "peer"
+    """The peer said Close."""
+    LOST = "lost"
+    """The peer left without a Close, or reset the connection."""
+    VIOLATION = "violation"
+    """The peer broke the WebSocket protocol, or sent too large a message."""
+    SILENT = "silent"
+    """No sign of life for as long as the pong timeout."""
+    STALLED = "stalled"
+    """Nothing could be sent for as long as the write timeout."""
+    SLOW = "slow"
+    """The back-pressure policy closed it."""
+    DRAINED = "drained"
+    """The relay was stopping, and finished with it in good order."""
+    FORCED = "forced"
+    """The relay was stopping, and the connection was cut at the deadline."""
+    REFUSED = "refused"
+    """The opening handshake failed."""
+    FAULT = "fault"
+    """A fault of our own."""
+
+
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """How long things may take, in seconds."""
 
@@ -59,6 +106,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """A connection that says nothing for so long after a ping is dead."""
     write_timeout: float = 10.0
     """A socket that takes no byte for so long is dead."""
+    block_timeout: float = 3.0
+    """So long the policy `block` waits for room."""
     handshake_timeout: float = 10.0
     """For the request head and the opening handshake."""
     close_timeout: float = 2.0
@@ -76,6 +125,9 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 
     outbox_chunks: int = 100
     outbox_bytes: int = 1 << 20
+    backlog_events: int = 100
+    """Live events of one subscription that wait for room in its connection's queue, for those
+    policies that let them wait; as bytes, as many as the queue may hold."""
     unanswered_events: int = 512
     """Events of one connection that are being verified or committed; then its reader pauses."""
     counts: int = 8
@@ -95,13 +147,23 @@ class Counters:
     events_stored: int = 0
     events_ephemeral: int = 0
     events_refused: int = 0
+    events_duplicate: int = 0
+    """Accepted again, or superseded by a newer version."""
     deliveries: int = 0
     fell_behind: int = 0
-    """Subscriptions that could not keep up and went on from the log."""
+    """Times that a live subscription could not keep up."""
+    dropped: int = 0
+    """Stored events that a laggard missed by the policy `drop-oldest` or `drop-new`."""
     ephemeral_dropped: int = 0
-    """Ephemeral events that a laggard missed; the log does not hold them."""
+    """Ephemeral events that a laggard missed."""
+    messages_too_late: int = 0
+    """Messages that came when our Close was on its way, and so could not be answered."""
+    subscriptions_unsettled: int = 0
+    """Subscriptions that had not been handed everything when we closed their connection."""
     faults: int = 0
     """Connections that were ended by a fault of our own."""
+    endings: Counter[Ending] = field(default_factory=Counter)
+    """How the connections have ended."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -121,6 +183,7 @@ class Core:
     timing: Timing = field(default_factory=Timing)
     capacity: Capacity = field(default_factory=Capacity)
     counters: Counters = field(default_factory=Counters)
+    back_pressure: BackPressure = BackPressure.CATCH_UP
     compression: Compression = Compression.SHARED
     """What is agreed to when a client offers compression."""
     matcher: Matcher[Listener] = field(default_factory=Matcher)

@@ -59,11 +59,13 @@ _LARGEST_COMMIT: Final = 256
 
 _DUPLICATE: Final = "duplicate: this event is already stored"
 _DELIVERED: Final = "duplicate: this event was already delivered"
-_ANSWERS: Final = {
-    Outcome.DUPLICATE: (True, _DUPLICATE),
-    Outcome.SUPERSEDED: (True, "duplicate: a newer version of this event is already stored"),
-    Outcome.DELETED: (False, "blocked: its author has asked for the deletion of this event"),
-    Outcome.EXPIRED: (False, "invalid: the event has expired"),
+_KNOWN: Final = {
+    Outcome.DUPLICATE: _DUPLICATE,
+    Outcome.SUPERSEDED: "duplicate: a newer version of this event is already stored",
+}
+_REFUSED: Final = {
+    Outcome.DELETED: "blocked: its author has asked for the deletion of this event",
+    Outcome.EXPIRED: "invalid: the event has expired",
 }
 SHUTTING_DOWN: Final = "error: shutting down"
 
@@ -226,9 +228,9 @@ class Ingest:
             event = submission.event
             digest = event_digest(event)
             if digest is None:
-                self._answer(submission, ok(event.id, accepted=False, reason=BAD_ID), touched)
+                self._refuse(submission, BAD_ID, touched)
             elif event.id in recent:
-                self._answer(submission, ok(event.id, accepted=True, reason=_DUPLICATE), touched)
+                self._answer_known(submission, _DUPLICATE, touched)
             else:
                 if event.kind == KIND_DELETION and verifier.problem(event, digest) is None:
                     # what follows it must be judged by the store; and see `Publisher`
@@ -254,7 +256,7 @@ class Ingest:
             if problem is None:
                 good.append(submission)
             else:
-                self._answer(submission, ok(event.id, accepted=False, reason=problem), touched)
+                self._refuse(submission, problem, touched)
             if number % _VERIFIED_PER_CHECKPOINT == _VERIFIED_PER_CHECKPOINT - 1:
                 await trio.lowlevel.checkpoint()
         return good
@@ -274,8 +276,7 @@ class Ingest:
                 if problem is None:
                     good.append(submission)
                 else:
-                    refusal = ok(submission.event.id, accepted=False, reason=problem)
-                    self._answer(submission, refusal, touched)
+                    self._refuse(submission, problem, touched)
         _flush(touched)
         return good
 
@@ -322,43 +323,42 @@ class Ingest:
             event_id = record.event.id
             if is_ephemeral(record.event.kind):
                 if event_id in delivered:
-                    answer = ok(event_id, accepted=True, reason=_DELIVERED)
-                    self._answer(submission, answer, touched, accepted=True)
+                    self._answer_known(submission, _DELIVERED, touched)
                     continue
                 counters.events_ephemeral += 1
                 delivered.add(event_id)
                 entries.append(LogEntry(0, record))
-                self._answer(submission, ok_stored(event_id), touched, accepted=True)
+                self._answer(submission, ok_stored(event_id), touched)
             elif failure is not None:
-                refusal = ok(event_id, accepted=False, reason=failure)
-                self._answer(submission, refusal, touched)
+                self._refuse(submission, failure, touched)
             else:
                 outcome, seq = next(committed)
                 if outcome is Outcome.STORED:
                     counters.events_stored += 1
                     recent.add(event_id)
                     entries.append(LogEntry(seq, record))
-                    self._answer(submission, ok_stored(event_id), touched, accepted=True)
+                    self._answer(submission, ok_stored(event_id), touched)
+                elif outcome in _KNOWN:
+                    self._answer_known(submission, _KNOWN[outcome], touched)
                 else:
-                    accepted, reason = _ANSWERS[outcome]
-                    answer = ok(event_id, accepted=accepted, reason=reason)
-                    self._answer(submission, answer, touched, accepted=accepted)
+                    self._refuse(submission, _REFUSED[outcome], touched)
         return entries
 
-    def _answer(
-        self,
-        submission: _Submission,
-        answer: bytes,
-        touched: dict[Writer, None],
-        *,
-        accepted: bool = False,
+    def _refuse(self, submission: _Submission, reason: str, touched: dict[Writer, None]) -> None:
+        self._core.counters.events_refused += 1
+        self._answer(submission, ok(submission.event.id, accepted=False, reason=reason), touched)
+
+    def _answer_known(
+        self, submission: _Submission, reason: str, touched: dict[Writer, None]
     ) -> None:
+        self._core.counters.events_duplicate += 1
+        self._answer(submission, ok(submission.event.id, accepted=True, reason=reason), touched)
+
+    def _answer(self, submission: _Submission, answer: bytes, touched: dict[Writer, None]) -> None:
         publisher = submission.publisher
         publisher.writer.stage_answer(text_frame(answer))
         publisher.answered()
         touched[publisher.writer] = None
-        if not accepted:
-            self._core.counters.events_refused += 1
         self._unanswered -= 1
         if not self._unanswered:
             self._quiet.unpark_all()

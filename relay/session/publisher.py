@@ -81,7 +81,8 @@ class Publisher:
 
     def _tell(self, entry: LogEntry, touched: dict[Writer, None]) -> None:
         seq, record = entry
-        listeners = self._core.matcher.match(record.event)
+        # a copy: a delivery may end a connection, and its subscriptions (see `BackPressure`)
+        listeners = list(self._core.matcher.match(record.event))
         if listeners:
             event = Published(record.raw)
             delivered = 0

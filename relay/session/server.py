@@ -7,7 +7,11 @@
 
 A stop is a drain (P7): the listeners end; new events are refused; what was submitted is committed,
 answered and published; each connection flushes, says Close 1001 and waits for the answer. All of it
-under one deadline; what is left then is cancelled, and counted.
+under one deadline; what is left then is cut off, and counted.
+
+A connection is closed when it has settled: its peer has published nothing for a moment (a publisher
+with a window of events gets a refusal for each of them instead of silence), and its subscriptions
+were handed what there is for them. Some time before the deadline that is not waited for any more.
 
 The guard around a connection is the only place that swallows an exception: whatever one peer
 brings about ends that peer's connection, one line is logged, and the others notice nothing (P6).
@@ -27,15 +31,20 @@ from relay.errors import ConnectionLost, StoreError
 from relay.session.accept import accept_connections
 from relay.session.committer import Committer
 from relay.session.connection import Connection
-from relay.session.core import Core
+from relay.session.core import Core, Ending
 from relay.session.front_door import Request, Response, admit, plain_response
 from relay.session.ingest import Ingest
 from relay.session.publisher import Publisher
+from relay.session.statistics import Statistics
 from relay.session.stream import SocketStream
 from relay.session.verification import Verification
 
 _GOING_AWAY = 1001
 _SWEEP_EVENTS = 1000
+_QUIET = 0.25
+"""Seconds without an event after which a publisher has understood that the relay is stopping."""
+_DRAIN_INTERVAL = 0.05
+"""Seconds between two looks at what has settled."""
 _REFUSED_AT_ONCE = 256
 """So many connections beyond the limit are still told so; more are reset."""
 
@@ -47,7 +56,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     max_connections_per_address: int = 100
 
 
-class Drained(msgspec.Struct, frozen=True):
+class Drained(msgspec.Struct, frozen=True, kw_only=True):
     """What a stop achieved: the numbers of its log line."""
 
     connections: int
@@ -55,13 +64,23 @@ class Drained(msgspec.Struct, frozen=True):
     forced: int
     """Of these, cut off at the deadline."""
     unanswered: int
-    """Events that got no answer in time."""
+    """Events that got no answer in time, and messages that came behind our Close."""
+    unsent_bytes: int
+    """What the connections that were cut off had not taken."""
+    unsettled: int
+    """Subscriptions that had not been handed everything when their connection was closed."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing was left over."""
+        return not (self.forced or self.unanswered or self.unsent_bytes or self.unsettled)
 
 
 class Server:
     """Serves connections from `listeners` until `stop`. `run` is the whole life.
 
-    `routes` answers plain HTTP requests; for an upgrade that it lets through it returns `None`.
+    `routes` answers plain HTTP requests, given the peer's address; for an upgrade that it lets
+    through it returns `None`.
     """
 
     def __init__(
@@ -69,7 +88,7 @@ class Server:
         core: Core,
         committer: Committer,
         listeners: Sequence[socket.socket],
-        routes: Callable[[Request], Response | None],
+        routes: Callable[[Request, str], Response | None],
         admission: Admission,
         verifiers: int = 0,
     ) -> None:
@@ -101,6 +120,21 @@ class Server:
     def subscriptions(self) -> int:
         """Open subscriptions of all connections."""
         return len(self._core.matcher)
+
+    def statistics(self) -> Statistics:
+        """Look at everything once: some milliseconds for thousands of connections."""
+        writers = [connection.writer for connection in self._connections]
+        return Statistics(
+            connections=self._open,
+            subscriptions=self.subscriptions,
+            subscriptions_behind=sum([one.subscriptions_behind for one in self._connections]),
+            tasks=trio.lowlevel.current_statistics().tasks_living,
+            events_unanswered=self._ingest.unanswered,
+            outbox_chunks=sum([writer.queued_chunks for writer in writers]),
+            outbox_bytes=sum([writer.queued_bytes for writer in writers]),
+            backlog_events=sum([one.backlog_events for one in self._connections]),
+            log_position=self._core.log.position,
+        )
 
     def stop(self) -> None:
         """Begin to drain; `run` returns when that is done. Idempotent."""
@@ -137,13 +171,8 @@ class Server:
                 services.cancel_scope.cancel()
         finally:
             self._close_listeners()
-        core.journal(
-            "info" if not drained.forced and not drained.unanswered else "warning",
-            "stopped",
-            connections=drained.connections,
-            forced=drained.forced,
-            unanswered=drained.unanswered,
-        )
+        level = "info" if drained.is_complete else "warning"
+        core.journal(level, "stopped", **msgspec.structs.asdict(drained))
         return drained
 
     def _close_listeners(self) -> None:
@@ -198,7 +227,7 @@ class Server:
         def answer(request: Request) -> Response | None:
             if refusal is not None:
                 return plain_response(HTTPStatus.SERVICE_UNAVAILABLE, refusal)
-            return self._routes(request)
+            return self._routes(request, address)
 
         request = await admit(stream, answer, head_seconds=self._core.timing.handshake_timeout)
         if request is None or self._stopping.is_set():
@@ -222,19 +251,49 @@ class Server:
         core = self._core
         core.draining = True
         connections = len(self._connections)
+        before = core.counters.messages_too_late, core.counters.subscriptions_unsettled
         with trio.CancelScope() as patience:
             patience.deadline = trio.current_time() + core.timing.drain_timeout
             async with trio.open_nursery() as waiting:
                 waiting.start_soon(self._cancel_when_forced, patience)
+                await self._close_settled(patience.deadline)
                 await self._ingest.wait_quiet()
-                for connection in list(self._connections):
-                    connection.begin_close(_GOING_AWAY, "the relay is shutting down")
                 while self._connections:
                     await self._gone.park()
                 waiting.cancel_scope.cancel()
-        forced = len(self._connections)
+        left = list(self._connections)
+        unsent = sum([connection.writer.queued_bytes for connection in left])
+        for connection in left:
+            connection.cut_off()
+        while self._connections:
+            # one step: the tasks of what was cut off end
+            await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
-        return Drained(connections, forced, self._ingest.unanswered)
+        return Drained(
+            connections=connections,
+            forced=len(left),
+            unanswered=self._ingest.unanswered + core.counters.messages_too_late - before[0],
+            unsent_bytes=unsent,
+            unsettled=core.counters.subscriptions_unsettled - before[1],
+        )
+
+    async def _close_settled(self, deadline: float) -> None:
+        """Begin to close each connection once it has settled; all, when time is getting short."""
+        timing = self._core.timing
+        closing_time = deadline - min(timing.close_timeout, timing.drain_timeout / 2)
+        open_ones = list(self._connections)
+        while open_ones:
+            # the readers have their turn before the first Close: what has come is answered
+            await trio.sleep(min(_DRAIN_INTERVAL, timing.drain_timeout / 2))
+            now = trio.current_time()
+            waiting = []
+            for connection in open_ones:
+                if now < closing_time and not connection.is_settled(now - _QUIET):
+                    waiting.append(connection)
+                else:
+                    reason = "the relay is shutting down"
+                    connection.begin_close(Ending.DRAINED, _GOING_AWAY, reason)
+            open_ones = waiting
 
     async def _cancel_when_forced(self, scope: trio.CancelScope) -> None:
         await self._forced.wait()

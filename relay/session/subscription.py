@@ -13,12 +13,18 @@ published log, and leaves it in the very step in which its connection's queue is
 steps nobody else runs, so no event falls between, and none is sent twice: whoever sends, the
 position says what has been sent (P3). A slow reader costs one integer (P4).
 
+That is the policy `catch-up`. By the others (`core.BackPressure`) the subscription stays live, and
+what does not fit waits in a backlog of its own, from which the feeder hands it over; what does not
+fit there, either, is dropped and counted, or read from the log after all. As long as anything
+waits, everything goes by way of the backlog, so the order stays.
+
 Everything that belongs to a subscription runs in its nursery, and ends with its scope: on CLOSE,
 on replacement, with the connection (P1).
 """
 
-from collections.abc import Callable
+import math
 from functools import partial
+from typing import Final, Protocol
 
 import trio
 
@@ -26,24 +32,41 @@ from relay.errors import StoreError
 from relay.protocol.event import expiration
 from relay.protocol.filters import Filter, matches_any
 from relay.protocol.messages import closed, eose, event_prefix
-from relay.session.core import Core
+from relay.session.backlog import Backlog
+from relay.session.core import BackPressure, Core
 from relay.session.frames import text_frame
 from relay.session.framing import Framing, Published
 from relay.session.writer import Writer
 from relay.store.api import Page, Query
+
+_DROPPING: Final = frozenset({BackPressure.DROP_OLDEST, BackPressure.DROP_NEW})
+
+
+class Owner(Protocol):
+    """The connection, as a subscription sees it."""
+
+    def ended(self, subscription: "Subscription") -> None:
+        """Note that the relay has ended a subscription, and has told the peer."""
+        ...
+
+    def too_slow(self) -> None:
+        """Close the connection: its peer does not read what it has subscribed to."""
+        ...
 
 
 class Subscription:
     """One subscription of one connection: `begin` it, then `run` it. `close` ends it."""
 
     __slots__ = (
+        "_backlog",
         "_behind",
         "_closed",
         "_core",
         "_filters",
         "_framing",
         "_live",
-        "_on_ended",
+        "_owner",
+        "_patience",
         "_query",
         "_scope",
         "key",
@@ -60,11 +83,11 @@ class Subscription:
         framing: Framing,
         subscription_id: str,
         filters: tuple[Filter, ...],
-        on_ended: Callable[["Subscription"], None],
+        owner: Owner,
     ) -> None:
         self._core = core
         self._filters = filters
-        self._on_ended = on_ended
+        self._owner = owner
         self._behind = trio.lowlevel.ParkingLot()
         self._live = False
         self._closed = False
@@ -75,9 +98,29 @@ class Subscription:
         self.key = framing.key(self.prefix)
         """Under which frames for this subscription are found among a published event's frames."""
         self.position = 0
-        """Every matching event up to this seq was handed to the writer."""
+        """Every matching event up to this seq was handed to the writer, waits in the backlog, or
+        was dropped and counted."""
         self._query: Query | None = None
+        self._backlog: Backlog | None = None
+        """`None` while nothing waits."""
+        self._patience = math.inf
+        """How long, in seconds, room is waited for; then the peer is too slow."""
         self._scope: trio.CancelScope | None = None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it has been live and cannot keep up."""
+        return self._query is None and (not self._live or self._backlog is not None)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that there is to send was handed to the writer."""
+        return self._live and self._backlog is None
+
+    @property
+    def backlog_events(self) -> int:
+        """Events that wait for room in the writer's queue."""
+        return 0 if self._backlog is None else len(self._backlog)
 
     def close(self) -> None:
         """End it: nothing more is handed to the writer from this moment on. Synchronous."""
@@ -109,7 +152,7 @@ class Subscription:
                     self.writer.stage(frames)
         except StoreError as error:
             self.writer.stage_answer(self._failed(error))
-            self._on_ended(self)
+            self._owner.ended(self)
             self.close()
             return False
         # no checkpoint between this look at the log and what follows from it
@@ -133,21 +176,13 @@ class Subscription:
         `seq` is 0 for an ephemeral event. Called for every event that matches, live or not: when
         not live the feeder will read it from the log, if it is there.
         """
-        if seq:
-            if not self._live or seq <= self.position:
-                return False
-            if self._stage(event):
-                self.position = seq
-                return True
-            # everything before `seq` was matched and, where it was wanted, handed over
-            self.position = seq - 1
-            self._live = False
-            self._core.counters.fell_behind += 1
-            self._behind.unpark_all()
+        if seq and (not self._live or seq <= self.position):
             return False
-        if self._stage(event):
+        if self._backlog is None and self._stage(event):
+            if seq:
+                self.position = seq
             return True
-        self._core.counters.ephemeral_dropped += 1
+        self._lag(seq, event)
         return False
 
     def deliver_at_once(self, seq: int, event: Published) -> bool:
@@ -159,7 +194,7 @@ class Subscription:
         if self._closed:
             return False
         frame = event.frames.get(self.key) if self.key is not None else None
-        wanted = not seq or (self._live and seq > self.position)
+        wanted = (not seq or (self._live and seq > self.position)) and self._backlog is None
         if wanted and frame is not None and self.writer.write_through(frame):
             if seq:
                 self.position = seq
@@ -167,6 +202,58 @@ class Subscription:
         delivered = self.deliver(seq, event)
         self.writer.flush()
         return delivered
+
+    def _lag(self, seq: int, event: Published) -> None:
+        """Do for an event that the writer has no room for what the policy says."""
+        counters, policy = self._core.counters, self._core.back_pressure
+        if self._closed:
+            pass
+        elif policy is BackPressure.DISCONNECT:
+            counters.fell_behind += 1
+            self._owner.too_slow()
+        elif policy is not BackPressure.CATCH_UP and self._wait(seq, event):
+            pass
+        elif seq and policy not in _DROPPING:
+            self._fall_behind(seq)
+        else:
+            self._drop(seq)
+
+    def _wait(self, seq: int, event: Published) -> bool:
+        """Let an event wait in the backlog, maybe in place of an older one."""
+        core = self._core
+        backlog = self._backlog
+        if backlog is None:
+            core.counters.fell_behind += 1
+            if core.back_pressure is BackPressure.BLOCK and self._query is None:
+                self._patience = core.timing.block_timeout
+            capacity = core.capacity
+            backlog = self._backlog = Backlog(capacity.backlog_events, capacity.outbox_bytes)
+            self._behind.unpark_all()
+        if core.back_pressure is BackPressure.DROP_OLDEST:
+            while not backlog.has_room:
+                self._drop(backlog.popleft()[0])
+        elif not backlog.has_room:
+            return False
+        backlog.append(seq, event)
+        if seq:
+            self.position = seq
+        return True
+
+    def _fall_behind(self, seq: int) -> None:
+        """Leave what comes from `seq` on to the feeder, who reads it from the log."""
+        # everything before `seq` was matched and, where it was wanted, handed over
+        self.position = seq - 1
+        self._live = False
+        self._core.counters.fell_behind += 1
+        self._behind.unpark_all()
+
+    def _drop(self, seq: int) -> None:
+        if seq:
+            self._core.counters.dropped += 1
+            # not to be read from the log, either
+            self.position = max(self.position, seq)
+        else:
+            self._core.counters.ephemeral_dropped += 1
 
     def _stage(self, event: Published) -> bool:
         key = self.key
@@ -185,15 +272,39 @@ class Subscription:
             if self._query is not None:
                 await self._send_stored(self._query)
             while True:
+                if self._backlog is not None:
+                    await self._send_backlog(self._backlog)
                 if not self._live:
                     await self._catch_up()
                     # no checkpoint between the last look at the log and this
                     self._live = True
-                await self._behind.park()
+                if self._backlog is None:
+                    self._patience = math.inf
+                    await self._behind.park()
         except StoreError as error:
             answer = self._failed(error)
             await self.writer.send(lambda: answer)
-            self._on_ended(self)
+            self._owner.ended(self)
+
+    async def _send_backlog(self, backlog: Backlog) -> None:
+        writer = self.writer
+        while backlog:
+            await self._wait_room()
+            while backlog and writer.has_room:
+                _, event = backlog.popleft()
+                self._stage(event)
+                self._core.counters.deliveries += 1
+            writer.flush()
+        # no checkpoint between the last look at the backlog and this
+        self._backlog = None
+
+    async def _wait_room(self) -> None:
+        """Wait for room, as long as the policy has patience. Always a checkpoint."""
+        with trio.move_on_after(self._patience) as waiting:
+            await self.writer.wait_room()
+        if waiting.cancelled_caught:
+            self._owner.too_slow()
+        await trio.lowlevel.checkpoint()
 
     async def _send_stored(self, query: Query) -> None:
         while self._query is not None:
@@ -238,6 +349,7 @@ class Subscription:
             ]
             core.counters.deliveries += len(rows)
             if rows:
+                await self._wait_room()
                 await self.writer.send(partial(self._framing.event_frames, self.prefix, rows))
             else:
                 await trio.lowlevel.checkpoint()

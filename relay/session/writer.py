@@ -35,6 +35,10 @@ from relay.session.stream import DirectSend
 _LARGEST_SEND: Final = 256 * 1024
 """Chunks are joined into one send up to about this many bytes."""
 
+STALLED: Final = "stalled: nothing could be sent within the write timeout"
+"""Why a connection was lost whose peer is still there; see `Writer`."""
+GONE: Final = "the peer is gone"
+
 _WAKE: Final = b""
 """An empty chunk: nothing to send, only a reason to look at the rest."""
 
@@ -47,7 +51,7 @@ class Writer:
     """Sends one connection's frames. `run` must be running for anything queued to leave.
 
     `on_lost` is called, once and synchronously, when the peer is gone or has stalled; it gets the
-    reason. After that everything handed in is dropped.
+    reason, `GONE` or `STALLED`. After that everything handed in is dropped.
     """
 
     def __init__(
@@ -82,6 +86,16 @@ class Writer:
     def queued_bytes(self) -> int:
         """Bytes that wait for the socket."""
         return self._queued_bytes + self._staged_bytes + len(self._rest)
+
+    @property
+    def queued_chunks(self) -> int:
+        """Entries of the write channel that wait for the socket."""
+        return self._queued_chunks
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is taken any more."""
+        return self._over
 
     @property
     def has_room(self) -> bool:
@@ -224,9 +238,9 @@ class Writer:
             try:
                 await self._send_some()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._lose("the peer is gone")
+                self._lose(GONE)
             except trio.TooSlowError:
-                self._lose("stalled: nothing could be sent within the write timeout")
+                self._lose(STALLED)
             self.flush()
             if self.has_room:
                 self._room.unpark_all()
@@ -292,7 +306,7 @@ class Writer:
         try:
             sent = stream.send_now(chunk)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._lose("the peer is gone")
+            self._lose(GONE)
             return
         if sent < len(chunk):
             self._rest = memoryview(chunk)[sent:] if sent else chunk

@@ -21,7 +21,7 @@ INFORMATION = RelayInformation(
     terms_of_service='https://example.com/"terms"',
     payments_url="https://example.com/?a&b",
 )
-ROUTES = Routes(INFORMATION, Limits())
+ROUTES = Routes(INFORMATION, Limits(), lambda: b"numbers 1\n")
 
 
 def ask(
@@ -30,10 +30,11 @@ def ask(
     target: str = "/",
     *,
     upgrade: bool = False,
+    address: str = "192.0.2.1",
     **headers: str,
 ) -> Response | None:
     given = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-    return routes.answer(Request(method, target, given, b"", upgrade))
+    return routes.answer(Request(method, target, given, b"", upgrade), address)
 
 
 def answered(
@@ -73,7 +74,7 @@ class Reader(HTMLParser):
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_the_information_document_is_on_the_relays_own_url(method: str) -> None:
-    routes = Routes(INFORMATION, Limits(max_subscriptions=7))
+    routes = Routes(INFORMATION, Limits(max_subscriptions=7), bytes)
     response = ask(routes, method, accept=MEDIA_TYPE)
     assert response is not None
     assert response.status == 200
@@ -195,7 +196,50 @@ class TestThePage:
         assert {"title", "main", "h1", "footer"} <= tags.keys()
 
     def test_needs_no_name_or_description(self) -> None:
-        response = ask(Routes(RelayInformation(name=None, description=None), Limits()))
+        response = ask(Routes(RelayInformation(name=None, description=None), Limits(), bytes))
         assert response is not None
         assert "<h1>A Nostr relay</h1>" in response.body.decode()
         assert "Who runs it" not in response.body.decode()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", ""])
+def test_this_machine_may_read_the_metrics(address: str) -> None:
+    response = ask(ROUTES, target="/metrics", address=address)
+    assert response is not None
+    assert (response.status, response.body) == (200, b"numbers 1\n")
+    assert not cross_origin(response)
+
+
+@pytest.mark.parametrize(
+    ("address", "header"),
+    [
+        ("192.0.2.1", "accept"),
+        ("::ffff:192.0.2.1", "accept"),
+        # a proxy on this machine asks for somebody else
+        ("127.0.0.1", "x-forwarded-for"),
+        ("127.0.0.1", "forwarded"),
+        ("127.0.0.1", "x-real-ip"),
+        ("127.0.0.1", "via"),
+    ],
+)
+def test_for_others_there_are_no_metrics(address: str, header: str) -> None:
+    given = ((header, "192.0.2.1"),)
+    response = ROUTES.answer(Request("GET", "/metrics", given, b"", wants_upgrade=False), address)
+    nothing = ask(ROUTES, target="/nothing")
+    assert response is not None
+    assert response == nothing
+
+
+def test_who_may_read_the_metrics_can_be_set() -> None:
+    everyone = Routes(INFORMATION, Limits(), lambda: b"1", "everyone")
+    nobody = Routes(INFORMATION, Limits(), lambda: b"1", "nobody")
+    for routes, address, status in ((everyone, "192.0.2.1", 200), (nobody, "127.0.0.1", 404)):
+        response = ask(routes, target="/metrics", address=address)
+        assert response is not None
+        assert response.status == status
+
+
+def test_metrics_are_only_read() -> None:
+    response = ask(ROUTES, "POST", "/metrics", address="127.0.0.1")
+    assert response is not None
+    assert response.status == 405

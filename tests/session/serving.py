@@ -68,7 +68,7 @@ class Journal:
         return [line for line in self.lines if line[0] in ("warning", "error")]
 
 
-def no_routes(request: Request) -> Response | None:
+def no_routes(request: Request, _address: str) -> Response | None:
     return None if request.wants_upgrade else Response(404)
 
 

@@ -397,7 +397,7 @@ async def test_p7_a_drain_answers_flushes_and_says_1001(nursery: trio.Nursery) -
     assert serving.journal.lines[-1] == (
         "info",
         "stopped",
-        {"connections": 2, "forced": 0, "unanswered": 0},
+        {"connections": 2, "forced": 0, "unanswered": 0, "unsent_bytes": 0, "unsettled": 0},
     )
 
 
@@ -425,7 +425,7 @@ async def test_p7_a_drain_ends_at_its_deadline_and_says_what_was_left(
     assert serving.journal.lines[-1] == (
         "warning",
         "stopped",
-        {"connections": 1, "forced": 1, "unanswered": 3},
+        {"connections": 1, "forced": 1, "unanswered": 3, "unsent_bytes": 0, "unsettled": 0},
     )
     deaf.close()
 

@@ -80,6 +80,8 @@ class WebSocket(WebSocketConnection):
         self._ending: Callable[[], ConnectionLost] | None = None
         # A Close, or a violation, that is answered only after the messages before it.
         self._farewell: CloseConnection | None = None
+        self.too_late = 0
+        """Messages that came after our Close, and were not looked at."""
         self.compression: Agreement | None = None
         """What was agreed on about compression; None for nothing. Known once `accept` returned.
 
@@ -176,6 +178,7 @@ class WebSocket(WebSocketConnection):
         listening = self._wsproto.state is ConnectionState.OPEN
         messages = lane.messages()
         if not listening:
+            self.too_late += len(messages)
             messages = []
         for event in lane.events():
             if messages and isinstance(event, CloseConnection):
