@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -24,12 +25,13 @@ from relay.session.stream import SocketStream
 
 Answer = TypeVar("Answer")
 
+_FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
 """Seconds between two attempts to start the process."""
 _START_TIMEOUT: Final = 30.0
 """Seconds that it may take to get ready (a store may have to recover)."""
-_STOP_TIMEOUT: Final = 30.0
-"""Seconds that it may take to finish what it has."""
+_STOP_TIMEOUT: Final = 10.0
+"""Seconds that it may take to finish what it has; then it is killed (its disk may hang)."""
 
 
 class Ticket(Generic[Answer]):
@@ -100,7 +102,11 @@ class Companion(Generic[Answer]):
         return len(self._under_way)
 
     async def submit(self, body: bytes) -> Ticket[Answer]:
-        """Hand a request over. Cancelled, it may or may not have been handed over."""
+        """Hand a request over.
+
+        Cancelled while it has to wait, it may or may not have been handed over; if a part was, the
+        process is given up, as nothing can follow half a frame.
+        """
         ticket: Ticket[Answer] = Ticket()
         # whole frames only, and tickets in the order of the frames
         async with self._turn:
@@ -109,12 +115,21 @@ class Companion(Generic[Answer]):
                 ticket.fail(f"the {self._name} is not running")
                 return ticket
             self._under_way.append(ticket)
-            try:
-                with trio.CancelScope(shield=True):
-                    await stream.send_all(local_frame(body))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # the receiving side notices too, and settles every ticket
+            # if it is lost, the receiving side notices too, and settles every ticket
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._send(stream, local_frame(body))
         return ticket
+
+    async def _send(self, stream: SocketStream, frame: bytes) -> None:
+        sent = stream.send_now(frame)
+        if sent == len(frame):
+            return
+        # not shielded: a process that is stuck must not keep this one from stopping
+        try:
+            await stream.send_all(memoryview(frame)[sent:])
+        except trio.Cancelled:
+            stream.reset()
+            raise
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the process running until cancelled, then let it finish and wait for it.
@@ -122,48 +137,53 @@ class Companion(Generic[Answer]):
         Raises `CompanionLost` when it does not get ready the first time; later failures are
         logged, and tried again.
         """
-        pause = 0.1
+        pause = _FIRST_PAUSE
         started = False
         while True:
-            ours, theirs = socket.socketpair()
-            with theirs:
-                process = await self._start(theirs.fileno())
-            stream = SocketStream(ours)
+            status = None
             try:
-                problem = await self._opening(stream)
-                if problem is None:
-                    pause = 0.1
-                    self._stream = stream
-                    if not started:
-                        started = True
-                        task_status.started()
-                    await self._receive(stream)
-                    problem = "the process has ended"
-                elif not started:
-                    raise CompanionLost(problem)
-            finally:
-                self._stream = None
-                while self._under_way:
-                    self._under_way.popleft().fail(f"the {self._name} is not running")
-                with trio.CancelScope(shield=True):
-                    # its end of file: it finishes what it has, and ends
-                    await stream.aclose()
-                    with trio.move_on_after(_STOP_TIMEOUT):
-                        await process.wait()
-                    if process.returncode is None:
-                        process.kill()
-                        await process.wait()
-            self._journal("error", f"{self._name} lost", reason=problem, status=process.returncode)
+                process, stream = await self._start()
+            except OSError as error:
+                # no descriptor, no memory, no process to be had: that passes
+                problem: str | None = f"the {self._name} process cannot be started: {error}"
+            else:
+                try:
+                    problem = await self._opening(stream)
+                    if problem is None:
+                        pause = _FIRST_PAUSE
+                        self._stream = stream
+                        if not started:
+                            started = True
+                            task_status.started()
+                        await self._receive(stream)
+                        problem = "the process has ended"
+                finally:
+                    self._stream = None
+                    while self._under_way:
+                        self._under_way.popleft().fail(f"the {self._name} is not running")
+                    await _end(process, stream)
+                status = process.returncode
+            if not started:
+                raise CompanionLost(problem)
+            self._journal("error", f"{self._name} lost", reason=problem, status=status)
             await trio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _start(self, descriptor: int) -> trio.Process:
-        return await trio.lowlevel.open_process(
-            [sys.executable, "-m", self._module, str(descriptor), *self._arguments],
-            pass_fds=[descriptor],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
+    async def _start(self) -> tuple[trio.Process, SocketStream]:
+        """Start the process and return it, with our end of the socket. Raises `OSError`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await trio.lowlevel.open_process(
+                    [sys.executable, "-m", self._module, str(theirs.fileno()), *self._arguments],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return process, SocketStream(ours)
 
     async def _opening(self, stream: SocketStream) -> str | None:
         """Return why it is not ready; `None` when it is."""
@@ -173,7 +193,7 @@ class Companion(Generic[Answer]):
                 said = await stream.receive_some(1)
                 while said == b"-" and (more := await stream.receive_some(4096)):
                     return more.decode(errors="replace")
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 said = b""
         return None if said == b"+" else f"the {self._name} process did not get ready"
 
@@ -182,10 +202,22 @@ class Companion(Generic[Answer]):
         while True:
             try:
                 data = await stream.receive_some()
-            except trio.BrokenResourceError:
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
             if not data:
                 return
             buffer.feed(data)
             while (body := buffer.next_body()) is not None:
                 self._under_way.popleft().settle(self._decode(body))
+
+
+async def _end(process: trio.Process, stream: SocketStream) -> None:
+    """Let the process finish, and wait for its end; a cancellation does not shorten this."""
+    with trio.CancelScope(shield=True):
+        # its end of file: it finishes what it has, and ends
+        await stream.aclose()
+        with trio.move_on_after(_STOP_TIMEOUT):
+            await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

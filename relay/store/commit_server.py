@@ -15,9 +15,10 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from typing import Final
 
-from relay.errors import RelayError, StoreError, StoreUnavailable
+from relay.errors import RelayError, StoreError
 from relay.protocol.event import Record, decode_event
 from relay.protocol.local_frames import FrameBuffer, local_frame
 from relay.store.api import EventWriter
@@ -29,6 +30,8 @@ _EVENTS_AT_ONCE: Final = 512
 """Batches are joined into one transaction up to about so many events."""
 _QUIET_SECONDS: Final = 0.25
 """So long without a request is a good moment for housekeeping."""
+_LOCK_PATIENCE: Final = 5.0
+"""Seconds to wait for the writer of a relay that was killed: it finishes what it has."""
 _BUSY_COMMITS: Final = 400
 """After so many commits housekeeping is due even without a quiet moment."""
 
@@ -112,8 +115,8 @@ def _swept(writer: EventWriter, request: Request) -> Answer:
 def _maintain(writer: EventWriter) -> None:
     try:
         writer.maintain()
-    except StoreUnavailable as error:
-        print(f"relay writer: housekeeping failed: {error}", file=sys.stderr)
+    except StoreError as error:
+        _report(f"housekeeping failed: {error}")
 
 
 def main(arguments: list[str]) -> int:
@@ -126,16 +129,35 @@ def main(arguments: list[str]) -> int:
         signal.signal(ignored, signal.SIG_IGN)
     with socket.socket(fileno=int(arguments[0])) as connection:
         try:
-            writer = open_writer(parse_location(arguments[1]))
+            writer = open_writer(parse_location(arguments[1]), _LOCK_PATIENCE)
         except RelayError as error:
-            connection.sendall(b"-" + str(error).encode())
+            _say(connection, b"-" + str(error).encode())
             return 1
         try:
-            connection.sendall(b"+")
-            serve_commits(connection, writer)
-        finally:
+            if _say(connection, b"+"):
+                serve_commits(connection, writer)
             writer.close()
+        except StoreError as error:
+            _report(f"the store failed: {error}")
+            return 1
     return 0
+
+
+def _say(connection: socket.socket, text: bytes) -> bool:
+    """Send `text`; tell whether somebody was there."""
+    try:
+        connection.sendall(text)
+    except ConnectionError:
+        return False
+    return True
+
+
+def _report(line: str) -> None:
+    """Write a line to standard error, unless that would fail or wait: nobody may read it."""
+    with suppress(OSError, ValueError):
+        _, writable, _ = select.select([], [sys.stderr], [], 0)
+        if writable:
+            print(f"relay writer: {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -46,14 +46,15 @@ def parse_location(text: str) -> Location:
     return Location(path=Path(text))
 
 
-def open_writer(location: Location) -> EventWriter:
+def open_writer(location: Location, patience: float = 0.0) -> EventWriter:
     """Open the store's one writer; a file that is missing is created.
 
-    Raises `StoreUnavailable`, also when another writer has it open, and `StoreCorrupt`.
+    Blocks for up to `patience` seconds while another writer has it open. Raises
+    `StoreUnavailable`, also when that one still has, and `StoreCorrupt`.
     """
     if location.path is None:
         return _memory(location).writer()
-    return SQLiteWriter(location.path)
+    return SQLiteWriter(location.path, patience)
 
 
 def open_reader(location: Location) -> EventReader:

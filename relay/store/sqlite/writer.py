@@ -106,14 +106,15 @@ class _Changes:
 class SQLiteWriter:
     """The `EventWriter` of a SQLite store. Belongs to one thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience: float = 0.0) -> None:
         """Open the store at `path`, created if missing.
 
-        Raises `StoreUnavailable`, also when another writer has it open, and `StoreCorrupt`.
+        Blocks for up to `patience` seconds while another writer has it open. Raises
+        `StoreUnavailable`, also when that one still has, and `StoreCorrupt`.
         """
         self._path = path
         self._closed = False
-        self._lock = WriterLock(path)
+        self._lock = WriterLock(path, patience)
         try:
             self._connection = open_for_writing(path)
             try:
