@@ -21,7 +21,7 @@ from relay.protocol.limits import Limits
 from relay.protocol.verify import SignatureVerifier
 from relay.session.accept import open_listeners
 from relay.session.committer import Committer, LocalCommitter
-from relay.session.core import Capacity, Core, Timing
+from relay.session.core import BackPressure, Capacity, Core, Timing
 from relay.session.front_door import Request, Response
 from relay.session.server import Admission, Server
 from relay.store.api import EventReader
@@ -83,6 +83,7 @@ async def serve(
     timing: Timing | None = None,
     capacity: Capacity | None = None,
     admission: Admission | None = None,
+    back_pressure: BackPressure = BackPressure.CATCH_UP,
     log_entries: int = 4096,
     verifiers: int = 0,
 ) -> Serving:
@@ -102,6 +103,7 @@ async def serve(
         steady_clock=time.perf_counter,
         timing=timing or Timing(),
         capacity=capacity or Capacity(),
+        back_pressure=back_pressure,
     )
     if committer is None:
         committer = LocalCommitter(store.writer())
