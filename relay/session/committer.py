@@ -6,10 +6,12 @@ which they began.
 
 `ProcessCommitter` has the writer process as its companion. When that dies, what was under way fails
 with `StoreUnavailable` (it may or may not have been committed; it is answered as an error, and a
-publisher who sends it again gets a duplicate at worst), and a new process is started.
+publisher who sends it again gets a duplicate at worst), and a new process is started. It must find
+the very file that the first one had opened: who deletes or replaces a store under a running relay
+gets errors, and not two stores, one that is written and one that is read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import trio
@@ -20,6 +22,7 @@ from relay.session.companion import Companion, Ticket
 from relay.session.core import Journal
 from relay.store.api import Committed, EventWriter
 from relay.store.commit_protocol import COMMIT, SWEEP, Answer, Request, decode_answer, encode
+from relay.store.locate import parse_location, store_identity
 
 
 class Committer(Protocol):
@@ -91,8 +94,10 @@ class ProcessCommitter:
     """Commits through the writer process of the store at `location`."""
 
     def __init__(self, location: str, journal: Journal) -> None:
+        self._location = location
+        self._arguments = [location]
         self._companion = Companion(
-            "writer", "relay.store.commit_server", [location], decode_answer, journal
+            "writer", "relay.store.commit_server", self._arguments, decode_answer, journal
         )
 
     async def begin(self, records: Sequence[Record], now: int) -> Ticket[Answer]:
@@ -118,6 +123,21 @@ class ProcessCommitter:
         logged, and tried again.
         """
         try:
-            await self._companion.run(task_status=task_status)
+            await self._companion.run(task_status=_Opened(self._note_store, task_status))
         except CompanionLost as error:
             raise StoreUnavailable(str(error)) from error
+
+    def _note_store(self) -> None:
+        self._arguments.append(store_identity(parse_location(self._location)))
+
+
+class _Opened:
+    """A task status that lets `note` know before it passes on that the store is open."""
+
+    def __init__(self, note: Callable[[], None], task_status: trio.TaskStatus[None]) -> None:
+        self._note = note
+        self._task_status = task_status
+
+    def started(self, value: None = None) -> None:
+        self._note()
+        self._task_status.started(value)

@@ -71,7 +71,8 @@ class Ticket(Generic[Answer]):
 class Companion(Generic[Answer]):
     """One process, kept running by `run`: `python -m MODULE DESCRIPTOR ARGUMENTS…`.
 
-    `decode` reads the body of an answer. `name` is what log lines and failures call it.
+    `arguments` are those of the moment when it is started. `decode` reads the body of an answer.
+    `name` is what log lines and failures call it.
     """
 
     def __init__(
@@ -161,7 +162,8 @@ class Companion(Generic[Answer]):
                     self._stream = None
                     while self._under_way:
                         self._under_way.popleft().fail(f"the {self._name} is not running")
-                    await _end(process, stream)
+                    with trio.CancelScope(shield=True):
+                        await _end(process, stream)
                 status = process.returncode
             if not started:
                 raise CompanionLost(problem)
@@ -212,12 +214,11 @@ class Companion(Generic[Answer]):
 
 
 async def _end(process: trio.Process, stream: SocketStream) -> None:
-    """Let the process finish, and wait for its end; a cancellation does not shorten this."""
-    with trio.CancelScope(shield=True):
-        # its end of file: it finishes what it has, and ends
-        await stream.aclose()
-        with trio.move_on_after(_STOP_TIMEOUT):
-            await process.wait()
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+    """Let the process finish, and wait for its end."""
+    # its end of file: it finishes what it has, and ends
+    await stream.aclose()
+    with trio.move_on_after(_STOP_TIMEOUT):
+        await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()

@@ -18,12 +18,12 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from relay.errors import RelayError, StoreError
+from relay.errors import RelayError, StoreError, StoreUnavailable
 from relay.protocol.event import Record, decode_event
 from relay.protocol.local_frames import FrameBuffer, local_frame
 from relay.store.api import EventWriter
 from relay.store.commit_protocol import COMMIT, Answer, Request, decode_request, encode
-from relay.store.locate import open_writer, parse_location
+from relay.store.locate import open_writer, parse_location, store_identity
 
 _RECEIVE_BYTES: Final = 1 << 20
 _EVENTS_AT_ONCE: Final = 512
@@ -120,7 +120,9 @@ def _maintain(writer: EventWriter) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run as `python -m relay.store.commit_server DESCRIPTOR LOCATION`.
+    """Run as `python -m relay.store.commit_server DESCRIPTOR LOCATION [IDENTITY]`.
+
+    With an identity no other store is opened, and none is made.
 
     The first byte sent tells the session process that the store is open; an error text follows a
     `-` where it could not be opened.
@@ -129,7 +131,7 @@ def main(arguments: list[str]) -> int:
         signal.signal(ignored, signal.SIG_IGN)
     with socket.socket(fileno=int(arguments[0])) as connection:
         try:
-            writer = open_writer(parse_location(arguments[1]), _LOCK_PATIENCE)
+            writer = _open(*arguments[1:])
         except RelayError as error:
             _say(connection, b"-" + str(error).encode())
             return 1
@@ -141,6 +143,15 @@ def main(arguments: list[str]) -> int:
             _report(f"the store failed: {error}")
             return 1
     return 0
+
+
+def _open(location: str, identity: str = "") -> EventWriter:
+    store = parse_location(location)
+    if identity and store_identity(store) != identity:
+        raise StoreUnavailable(
+            f"{location}: the store was removed or replaced; start the relay again"
+        )
+    return open_writer(store, _LOCK_PATIENCE)
 
 
 def _say(connection: socket.socket, text: bytes) -> bool:

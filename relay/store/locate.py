@@ -67,6 +67,20 @@ def open_reader(location: Location) -> EventReader:
     return SQLiteReader(location.path)
 
 
+def store_identity(location: Location) -> str:
+    """Return what tells this store from another one that is put in its place, or "".
+
+    That is the file's own number, which survives being renamed.
+    """
+    if location.path is None:
+        return ""
+    try:
+        status = location.path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_dev}:{status.st_ino}"
+
+
 def _memory(location: Location) -> MemoryStore:
     if location.memory is None:
         raise ConfigurationError(f"no store is named: {_ALLOWED}")

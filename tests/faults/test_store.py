@@ -19,6 +19,7 @@ import pytest
 import trio
 
 from relay.protocol.event import Event
+from relay.store.sqlite.writer import SQLiteWriter
 from tests.corpus import Author, event_message
 from tests.faults.store_files import check_whole
 from tests.faults.watching import WRITER, companions, complaints, is_alive, log, note, until
@@ -79,10 +80,6 @@ def held(path: str, statements: str) -> Iterator[None]:
 
 def write_ahead_log(relay: ServedRelay) -> Path:
     return Path(relay.store + "-wal")
-
-
-def files_of(relay: ServedRelay) -> list[Path]:
-    return [Path(relay.store + suffix) for suffix in ("", "-wal", "-shm")]
 
 
 def put_folder(path: Path, *, away: bool = False) -> None:
@@ -385,16 +382,33 @@ async def test_a_relay_whose_disk_hangs_ends_at_the_deadline(tmp_path: Path) -> 
             await publisher.accept(*events)
 
 
-async def test_a_store_whose_file_was_deleted_is_served_on_while_its_processes_live(
-    tmp_path: Path,
+@pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
+async def test_a_store_that_was_taken_away_never_becomes_two(
+    tmp_path: Path, replaced: bool
 ) -> None:
-    first, second = note("first"), note("second")
+    first, second, third = note("first"), note("second"), note("third")
     with served_relay(tmp_path) as relay:
         async with client(relay.url) as publisher, client(relay.url) as subscriber:
             live = await subscriber.subscribe({"kinds": [1]})
             await publisher.accept(first)
-            for path in files_of(relay):
-                path.unlink()
+            take_away(relay, replaced=replaced)
+            # those who have it open go on with it
             await publisher.accept(second)
             assert await received(subscriber, live, 2) == [first.id, second.id]
             assert await publisher.count({}) == 2
+            # who opens it anew would write what nobody reads
+            (writer,) = companions(relay, WRITER)
+            os.kill(writer, signal.SIGKILL)
+            await until(lambda: len(log(relay, "writer lost")) >= 2)
+            assert "removed or replaced" in log(relay, "writer lost")[-1]["reason"]
+            assert await publisher.publish(third) == (False, "error: the writer is not running")
+            assert await publisher.count({}) == 2
+
+
+def take_away(relay: ServedRelay, *, replaced: bool) -> None:
+    """Delete the store's files; or put another store in their place, as from a backup."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(relay.store + suffix).unlink()
+    if replaced:
+        SQLiteWriter(Path(relay.store + "-other")).close()
+        Path(relay.store + "-other").rename(relay.store)
