@@ -1,6 +1,7 @@
 """Who may import whom: the layers of the design, read from the source and enforced.
 
 ops → session → {live, policy, store} → protocol → {msgspec, coincurve, standard library}
+ops → check → protocol
 """
 
 import ast
@@ -19,23 +20,24 @@ LAYERS = {
     "store": {"protocol"},
     "live": {"protocol", "store"},
     "session": {"protocol", "policy", "store", "live"},
-    "ops": {"protocol", "policy", "store", "live", "session"},
+    "check": {"protocol"},
+    "ops": {"protocol", "policy", "store", "live", "session", "check"},
 }
 
 # Each foreign package, and the only modules (with all inside them) that may import it.
 FOREIGN = {
     "msgspec": ["relay"],
     "coincurve": ["relay"],
-    "trio": ["relay.session", "relay.ops"],
+    "trio": ["relay.session", "relay.check", "relay.ops"],
     "trio_websocket": ["relay.session.transport"],
     "wsproto": ["relay.session.transport"],
     "h11": ["relay.session.front_door"],
     "apsw": ["relay.store.sqlite"],
     "psycopg": ["relay.store.postgres"],
-    "click": ["relay.ops"],
+    "click": ["relay.ops", "relay.check.display"],
     "structlog": ["relay.ops"],
     "platformdirs": ["relay.ops"],
-    "prometheus_client": ["relay.ops"],
+    "prometheus_client": ["relay.ops", "relay.check.server_state"],
 }
 
 # Time, randomness, files and the network are arguments to the protocol layer, or not its business.
@@ -139,7 +141,7 @@ def test_every_package_is_a_layer() -> None:
 @pytest.mark.parametrize(
     ("module", "text", "wrong"),
     [
-        ("protocol/event", "import trio", "only relay.session and relay.ops may import trio"),
+        ("protocol/event", "import trio", "only relay.session and relay.check and relay.ops"),
         ("protocol/event", "import time", "protocol imports time"),
         ("protocol/event", "from datetime import UTC", "protocol imports datetime"),
         ("protocol/event", "import os.path", "protocol imports os"),
@@ -159,6 +161,10 @@ def test_every_package_is_a_layer() -> None:
         ("session/transporter", "import trio_websocket", "only relay.session.transport may"),
         ("session/server", "from . import ingest", "relative import"),
         ("session/server", "from .ingest import Ingest", "relative import"),
+        ("session/server", "from relay.check.frames import x", "session imports check"),
+        ("check/frames", "from relay.session import ingest", "check imports session"),
+        ("check/frames", "from relay.store.api import Page", "check imports store"),
+        ("check/verdict", "import click", "may import click"),
         ("session/server", "import requests", "imports requests, which has no place"),
         ("errors", "from relay.protocol.event import Event", "errors imports protocol"),
     ],
@@ -181,6 +187,8 @@ def test_a_violation_is_found(tmp_path: Path, module: str, text: str, wrong: str
         ("session/transport/lane", "import wsproto.frame_protocol"),
         ("session/front_door", "import h11"),
         ("ops/app", "import click, structlog, platformdirs, trio\nfrom relay import session"),
+        ("check/dial", "import trio, msgspec\nfrom relay.protocol.event import Event"),
+        ("ops/check_commands", "from relay.check import frames"),
         ("ops/app", "from relay import __version__"),
         ("__init__", "from relay.session.server import serve"),
         ("__main__", "from relay.ops.cli import main"),

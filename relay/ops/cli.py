@@ -1,4 +1,4 @@
-"""The command line: `relay serve`, `relay check config`, `relay --version`.
+"""The command line: `relay serve`, `relay check …`, `relay --version`.
 
 Exit codes: 0 for success, 1 when a `RelayError` ended the command (one line on standard error,
 `relay: …`), 2 when the command line itself was wrong.
@@ -13,6 +13,7 @@ import click
 
 from relay import __version__
 from relay.errors import RelayError
+from relay.ops import check_commands
 from relay.ops.config import LogFormat, LogLevel
 from relay.ops.settings import FILE_VARIABLE, load, read
 
@@ -138,3 +139,7 @@ def check_config(context: click.Context, file: Path | None) -> None:
     if config is None:
         context.exit(1)
     click.echo("ok")
+
+
+check.add_command(check_commands.subscription)
+check.add_command(check_commands.load)
