@@ -41,6 +41,12 @@ class Filter(msgspec.Struct, frozen=True, gc=False):
     until: int | None = None
     limit: int | None = None
 
+    @property
+    def values(self) -> int:
+        """How many values all its conditions hold together."""
+        conditions = [self.ids, self.authors, self.kinds, *[values for _, values in self.tags]]
+        return sum([len(condition) for condition in conditions if condition is not None])
+
     def matches(self, event: Event) -> bool:
         """Tell whether `event` passes, condition by condition as NIP-01 states them."""
         if self.ids is not None and event.id not in self.ids:

@@ -4,7 +4,12 @@ The same value is enforced (`messages`, `filters`, `session`, the transport) and
 (`information`, NIP-11 `limitation`), so the two cannot differ.
 """
 
+from typing import Final
+
 import msgspec
+
+_REQUESTS: Final = 10
+"""What stays open on a connection may be as large as so many of the largest requests."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,3 +41,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Leading zero bits that an event's id must have (NIP-13)."""
     auth_required: bool = False
     """Whether a peer must authenticate before anything else (NIP-42)."""
+
+    @property
+    def max_open_filters(self) -> int:
+        """Filters of all open subscriptions of one connection together.
+
+        Each may be compared with every new event, at 0.1 µs. Without this bound, 200 subscriptions
+        of 100 filters would make every event that anybody publishes cost 2 ms more.
+        """
+        return _REQUESTS * self.max_filters
+
+    @property
+    def max_open_values(self) -> int:
+        """Values of all these filters together: each is held in memory, in about 270 bytes."""
+        return _REQUESTS * self.max_filter_values

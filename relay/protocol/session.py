@@ -7,13 +7,13 @@ State: the connection's challenge, the pubkeys that have authenticated, the open
               otherwise                 Publish
     REQ       auth needed and missing   Reply (CLOSED auth-required)
               id open                   Subscribe, which replaces
-              limit reached             Reply (CLOSED)
+              a limit reached           Reply (CLOSED); what was open under the id stays open
               otherwise                 Subscribe
     CLOSE     id open                   Unsubscribe
               otherwise                 nothing (the relay may have ended it meanwhile)
     COUNT     auth needed and missing   Reply (CLOSED auth-required)
               otherwise                 Count
-    AUTH      proof good                Reply (OK true), pubkey authenticated
+    AUTH      proof good, and room      Reply (OK true), pubkey authenticated
               otherwise                 Reply (OK false)
     refusal   any                       Reply
 
@@ -21,7 +21,9 @@ Whoever runs the machine does what the actions say, and reports with `ended` whe
 subscription by itself.
 """
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -43,6 +45,19 @@ from relay.protocol.messages import (
 from relay.protocol.verify import SignatureVerifier
 
 AUTH_REQUIRED = "auth-required: this relay serves authenticated users only"
+
+MOST_PUBKEYS: Final = 100
+"""So many pubkeys can authenticate on one connection: they are kept as long as it lasts."""
+
+
+class _Size(NamedTuple):
+    """What a subscription costs for as long as it is open."""
+
+    filters: int
+    values: int
+
+
+_NOTHING: Final = _Size(0, 0)
 
 
 class Action(msgspec.Struct, frozen=True, gc=False):
@@ -84,7 +99,16 @@ class Reply(Action, frozen=True, gc=False):
 class Peer:
     """The state machine of one connection."""
 
-    __slots__ = ("_hosts", "_limits", "_verifier", "authenticated", "challenge", "subscriptions")
+    __slots__ = (
+        "_filters",
+        "_hosts",
+        "_limits",
+        "_open",
+        "_values",
+        "_verifier",
+        "authenticated",
+        "challenge",
+    )
 
     def __init__(
         self,
@@ -101,8 +125,15 @@ class Peer:
         """What an AUTH of this connection must quote. Random, made by the caller."""
         self.authenticated: set[str] = set()
         """Pubkeys that have proven themselves here; all count (NIP-42)."""
-        self.subscriptions: set[str] = set()
+        self._open: dict[str, _Size] = {}
+        # the sums over these
+        self._filters = 0
+        self._values = 0
+
+    @property
+    def subscriptions(self) -> AbstractSet[str]:
         """The ids of the open subscriptions."""
+        return self._open.keys()
 
     def receive(self, text: bytes, now: int) -> Action | None:
         """Take one message; return what is to be done, or `None` for nothing.
@@ -117,9 +148,9 @@ class Peer:
         if type(message) is RequestMessage:
             return self._subscribe(message)
         if type(message) is CloseMessage:
-            if message.subscription_id not in self.subscriptions:
+            if message.subscription_id not in self._open:
                 return None
-            self.subscriptions.remove(message.subscription_id)
+            self._forget(message.subscription_id)
             return Unsubscribe(message.subscription_id)
         if type(message) is CountMessage:
             if self._must_authenticate():
@@ -132,7 +163,7 @@ class Peer:
 
     def ended(self, subscription_id: str) -> None:
         """Note that the relay itself has ended a subscription (CLOSED was sent)."""
-        self.subscriptions.discard(subscription_id)
+        self._forget(subscription_id)
 
     def _must_authenticate(self) -> bool:
         return self._limits.auth_required and not self.authenticated
@@ -141,19 +172,54 @@ class Peer:
         subscription_id = message.subscription_id
         if self._must_authenticate():
             return Reply(closed(subscription_id, AUTH_REQUIRED))
-        if subscription_id not in self.subscriptions:
-            if len(self.subscriptions) >= self._limits.max_subscriptions:
-                reason = (
-                    f"restricted: {self._limits.max_subscriptions} subscriptions are open on this"
+        size = _size_of(message.filters)
+        reason = self._lack_of_room(subscription_id, size)
+        if reason is not None:
+            return Reply(closed(subscription_id, reason))
+        self._forget(subscription_id)
+        self._open[subscription_id] = size
+        self._filters += size.filters
+        self._values += size.values
+        return Subscribe(subscription_id, message.filters)
+
+    def _lack_of_room(self, subscription_id: str, size: _Size) -> str | None:
+        """Return why no subscription of this size can be open under this id, or `None`."""
+        limits = self._limits
+        replaced = self._open.get(subscription_id)
+        if replaced is None:
+            if len(self._open) >= limits.max_subscriptions:
+                return (
+                    f"restricted: {limits.max_subscriptions} subscriptions are open on this"
                     " connection; close one first"
                 )
-                return Reply(closed(subscription_id, reason))
-            self.subscriptions.add(subscription_id)
-        return Subscribe(subscription_id, message.filters)
+            replaced = _NOTHING
+        if self._filters - replaced.filters + size.filters > limits.max_open_filters:
+            return (
+                "restricted: the subscriptions of a connection have at most"
+                f" {limits.max_open_filters} filters together; close one first"
+            )
+        if self._values - replaced.values + size.values > limits.max_open_values:
+            return (
+                "restricted: the filters of a connection's subscriptions hold at most"
+                f" {limits.max_open_values} values together; close one first"
+            )
+        return None
+
+    def _forget(self, subscription_id: str) -> None:
+        size = self._open.pop(subscription_id, _NOTHING)
+        self._filters -= size.filters
+        self._values -= size.values
 
     def _authenticate(self, event: Event, now: int) -> Reply:
         problem = auth_problem(event, self.challenge, self._hosts, now, self._verifier)
         if problem is not None:
             return Reply(ok(event.id, accepted=False, reason=problem))
+        if len(self.authenticated) >= MOST_PUBKEYS and event.pubkey not in self.authenticated:
+            reason = f"restricted: {MOST_PUBKEYS} pubkeys have authenticated on this connection"
+            return Reply(ok(event.id, accepted=False, reason=reason))
         self.authenticated.add(event.pubkey)
         return Reply(ok(event.id, accepted=True))
+
+
+def _size_of(filters: Sequence[Filter]) -> _Size:
+    return _Size(len(filters), sum([filter_.values for filter_ in filters]))

@@ -9,6 +9,7 @@ from relay.protocol.auth import host_of
 from relay.protocol.event import Event
 from relay.protocol.limits import Limits
 from relay.protocol.session import (
+    MOST_PUBKEYS,
     Action,
     Count,
     Peer,
@@ -82,6 +83,45 @@ def test_the_limit_on_subscriptions_is_enforced_as_advertised_and_a_close_makes_
     assert isinstance(say(one, "REQ", "c", {}), Subscribe)
 
 
+def test_all_open_subscriptions_together_have_a_limit_of_filters() -> None:
+    one = peer(max_filters=2, max_subscriptions=100)
+    for number in range(10):
+        assert isinstance(say(one, "REQ", str(number), {"limit": 1}, {"limit": 2}), Subscribe)
+    verb, subscription_id, reason = reply(say(one, "REQ", "more", {}))
+    assert (verb, subscription_id) == ("CLOSED", "more")
+    assert reason.startswith("restricted: the subscriptions of a connection have at most 20 ")
+    assert isinstance(say(one, "REQ", "0", {}), Subscribe), "a replacement has its own room"
+    assert isinstance(say(one, "REQ", "more", {}), Subscribe)
+    assert reply(say(one, "REQ", "0", {}, {"limit": 1}))[0] == "CLOSED"
+    assert "0" in one.subscriptions, "what was open stays open"
+    one.ended("1")
+    say(one, "CLOSE", "2")
+    say(one, "CLOSE", "2")
+    for number in range(2):
+        assert isinstance(say(one, "REQ", f"again {number}", {}, {"limit": 1}), Subscribe)
+    assert reply(say(one, "REQ", "too many", {}))[0] == "CLOSED"
+
+
+def test_all_open_filters_together_have_a_limit_of_values() -> None:
+    one = peer(max_filter_values=3)
+    three = {"kinds": [1, 2], "#t": ["x"]}
+    for number in range(10):
+        assert isinstance(say(one, "REQ", str(number), three), Subscribe)
+    verb, subscription_id, reason = reply(say(one, "REQ", "more", {"ids": ["0" * 64]}))
+    assert (verb, subscription_id) == ("CLOSED", "more")
+    assert reason.startswith("restricted: the filters of a connection's subscriptions hold at most")
+    assert isinstance(say(one, "REQ", "more", {"since": 1}), Subscribe), "it holds no value"
+    assert isinstance(say(one, "REQ", "0", {"authors": ["0" * 64]}), Subscribe)
+    assert isinstance(say(one, "REQ", "more", {"#e": ["0" * 64], "#p": ["0" * 64]}), Subscribe)
+    assert reply(say(one, "REQ", "more", {"ids": ["0" * 64]}, three))[0] == "CLOSED"
+
+
+def test_one_request_may_be_as_large_as_the_limits_of_a_request_allow() -> None:
+    limits = Limits()
+    assert limits.max_open_filters >= limits.max_filters
+    assert limits.max_open_values >= limits.max_filter_values
+
+
 def test_what_the_relay_ended_is_not_open_any_more() -> None:
     one = peer(max_subscriptions=1)
     say(one, "REQ", "a", {})
@@ -102,6 +142,18 @@ def test_several_pubkeys_authenticate_and_all_count() -> None:
         proof = auth(Author(seed))
         assert reply(say(one, "AUTH", proof)) == ["OK", proof["id"], True, ""]
     assert one.authenticated == {Author("x").pubkey, Author("y").pubkey}
+
+
+def test_so_many_pubkeys_authenticate_and_no_more() -> None:
+    one = peer()
+    for seed in range(MOST_PUBKEYS):
+        assert reply(say(one, "AUTH", auth(Author(seed))))[2] is True
+    proof = auth(Author("one too many"))
+    _, _, accepted, reason = reply(say(one, "AUTH", proof))
+    assert not accepted
+    assert reason.startswith("restricted: 100 pubkeys")
+    assert len(one.authenticated) == MOST_PUBKEYS
+    assert reply(say(one, "AUTH", auth(Author(0))))[2] is True, "it has proven itself before"
 
 
 @pytest.mark.parametrize(
