@@ -61,13 +61,17 @@ async def settle(ground: Ground, ledger: Ledger, patience: float) -> None:
             await trio.sleep(min(GRACE, patience))
 
 
-def described(ledger: Ledger, start: float) -> str:
-    """Return how it is going, in one line."""
+def described(ledger: Ledger, start: float, *, published: bool = True) -> str:
+    """Return how it is going, in one line; the events were `published`, or only seen."""
+    events = f"seen {ledger.sent_count:,}"
+    if published:
+        events = (
+            f"sent {ledger.sent_count:,}, accepted {ledger.accepted_count:,},"
+            f" refused {ledger.refused.total():,}"
+        )
     return (
-        f"{time.perf_counter() - start:.0f} s: sent {ledger.sent_count:,},"
-        f" accepted {ledger.accepted_count:,}, refused {ledger.refused.total():,},"
-        f" received {ledger.received_count:,}, duplicated {ledger.duplicated.total():,},"
-        f" reordered {ledger.reordered.total():,},"
+        f"{time.perf_counter() - start:.0f} s: {events}, received {ledger.received_count:,},"
+        f" duplicated {ledger.duplicated.total():,}, reordered {ledger.reordered.total():,},"
         f" listening {ledger.live_subscriptions:,} of {ledger.subscriptions:,},"
         f" p50 {ledger.latencies.percentile(50):.1f} ms"
     )

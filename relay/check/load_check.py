@@ -106,7 +106,7 @@ class _Load:
         seconds = time.perf_counter() - start
         during = await self._states.read()
         # what follows ends subscriptions on purpose
-        found = deliveries_of(ledger, audience.connections)
+        found = deliveries_of(ledger, audience.connections, published=True)
         failures = [*delivery_failures(ledger, found, strict_order=plan.strict_order)]
         failures += incident_failures(ground.incidents)
         if not found.sent and not failures:

@@ -67,6 +67,7 @@ def _deliveries(found: Deliveries) -> Iterator[str]:
     for name in (
         "connections",
         "subscriptions",
+        "seen",
         "sent",
         "accepted",
         "refused",
@@ -78,7 +79,9 @@ def _deliveries(found: Deliveries) -> Iterator[str]:
         "reordered",
         "unexpected",
     ):
-        yield _row(name, f"{getattr(found, name):,}")
+        value = getattr(found, name)
+        if value is not None:
+            yield _row(name, f"{value:,}")
     if found.received:
         times = ", ".join(f"{name} {time:,.1f}" for name, time in found.latency_ms.items())
         yield f"  latency, ms      {times}"

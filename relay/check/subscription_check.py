@@ -17,7 +17,7 @@ from relay.check.connection import Leave
 from relay.check.course import GRACE, described, leave, publish, settle
 from relay.check.display import Display
 from relay.check.ground import Ground, Tempo, run_check
-from relay.check.ledger import Agreement, Ledger, Phase
+from relay.check.ledger import Agreement, Arrival, Ledger, Phase
 from relay.check.verdict import (
     Verdict,
     deliveries_of,
@@ -89,9 +89,15 @@ class _Listening:
     async def run(self, ground: Ground) -> Verdict:
         plan, ledger = self._plan, self._ledger
         agreement = Agreement(ledger)
-        audience = Audience(
-            ground.dialer, ledger, agreement.received, ground.incidents, ground.nursery
-        )
+
+        def received(subscription: int, event_id: str, now: float) -> Arrival:
+            seen = ledger.sent_count
+            arrival = agreement.received(subscription, event_id, now)
+            if ledger.sent_count > seen:
+                ground.incidents.tell(f"event {seen} {event_id[:16]} seen")
+            return arrival
+
+        audience = Audience(ground.dialer, ledger, received, ground.incidents, ground.nursery)
         # nothing stored: its order is another one
         wanted: dict[str, object] = {"limit": 0}
         if plan.kind is not None:
@@ -100,7 +106,7 @@ class _Listening:
             await audience.open(msgspec.json.encode(wanted), spread(plan), _AT_ONCE)
             await trio.sleep(GRACE)
         start = time.perf_counter()
-        ground.display.describe = lambda: described(ledger, start)
+        ground.display.describe = lambda: described(ledger, start, published=False)
         agreement.phase = Phase.COMPARING
         with ground.interrupt.soon() as listening:
             audience.gone = listening.cancel
@@ -131,7 +137,7 @@ def conclude(
             for stream, number in ledger.missing(subscription):
                 of = f" of publisher {stream}" if plan.publishers > 1 else ""
                 incidents.tell(f"subscription {subscription}: event {number}{of} lost")
-    found = deliveries_of(ledger, audience.connections)
+    found = deliveries_of(ledger, audience.connections, published=plan.rate > 0)
     failures = [*delivery_failures(ledger, found, strict_order=plan.strict_order)]
     failures += incident_failures(incidents)
     if plan.rate and not found.sent and not failures:

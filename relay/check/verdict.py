@@ -21,15 +21,18 @@ _LISTED: Final = 1_000
 
 
 class Deliveries(msgspec.Struct, frozen=True, kw_only=True):
-    """The sums of a ledger. Of events: sent to unanswered; of deliveries: the others."""
+    """The sums of a ledger. Of events: up to `unanswered`; of deliveries: the others."""
 
     connections: int
     """That listened, at the end."""
     subscriptions: int
-    sent: int
-    accepted: int
-    refused: int
-    unanswered: int
+    seen: int | None = None
+    """Events of others, where the check only listened."""
+    sent: int | None = None
+    """Events of our own, where it published; so are the next three."""
+    accepted: int | None = None
+    refused: int | None = None
+    unanswered: int | None = None
     received: int
     lost: int
     missed: int
@@ -38,6 +41,7 @@ class Deliveries(msgspec.Struct, frozen=True, kw_only=True):
     reordered: int
     unexpected: int
     latency_ms: dict[str, float]
+    """From publishing, or from the first arrival on any subscription, to each delivery."""
 
 
 class Exceptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,16 +90,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     server: Server | None = None
 
 
-def deliveries_of(ledger: Ledger, connections: int) -> Deliveries:
-    """Return the sums of `ledger`."""
+def deliveries_of(ledger: Ledger, connections: int, *, published: bool) -> Deliveries:
+    """Return the sums of `ledger`; its events were `published`, or seen."""
     times = ledger.latencies
     return Deliveries(
         connections=connections,
         subscriptions=ledger.subscriptions,
-        sent=ledger.sent_count,
-        accepted=ledger.accepted_count,
-        refused=ledger.refused.total(),
-        unanswered=ledger.unanswered_count,
+        seen=None if published else ledger.sent_count,
+        sent=ledger.sent_count if published else None,
+        accepted=ledger.accepted_count if published else None,
+        refused=ledger.refused.total() if published else None,
+        unanswered=ledger.unanswered_count if published else None,
         received=ledger.received_count,
         lost=sum(ledger.lost().values()),
         missed=ledger.missed_count(),
