@@ -8,6 +8,7 @@ import json
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import trio
@@ -86,6 +87,7 @@ async def serve(
     back_pressure: BackPressure = BackPressure.CATCH_UP,
     log_entries: int = 4096,
     verifiers: int = 0,
+    wall_clock: Callable[[], float] = time.time,
 ) -> Serving:
     """Start a server in `nursery`; it ends with `server.stop()` or with the nursery."""
     store = store or MemoryStore()
@@ -99,7 +101,7 @@ async def serve(
         reader=reader,
         log=RecentLog(reader.head(), max_entries=log_entries),
         journal=journal,
-        wall_clock=time.time,
+        wall_clock=wall_clock,
         steady_clock=time.perf_counter,
         timing=timing or Timing(),
         capacity=capacity or Capacity(),
