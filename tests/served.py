@@ -124,8 +124,12 @@ class ServedRelay:
 
     def terminate(self, signal_number: int = signal.SIGTERM) -> int:
         """Ask the process to drain, wait for its end, and return its exit status."""
+        self._running().send_signal(signal_number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end of a process that was told to stop; return its exit status."""
         process = self._running()
-        process.send_signal(signal_number)
         try:
             code = process.wait(STOP_DEADLINE)
         except subprocess.TimeoutExpired:

@@ -428,8 +428,8 @@ class Connection:
 
     def _lose(self, reason: str) -> None:
         """End at once: nothing can be sent any more."""
-        if self._closing and not self._flushed.is_set():
-            self._ending = None  # it was to end otherwise
+        if self._ending in _IN_GOOD_ORDER and not self._flushed.is_set():
+            self._ending = None  # it did not come to that
         self._end(Ending.STALLED if reason is STALLED else Ending.LOST, reason)
         self._cut()
 
@@ -439,4 +439,5 @@ class Connection:
         self._scope.cancel()
 
 
+_IN_GOOD_ORDER: Final = (Ending.DRAINED, Ending.SLOW)
 _ENDINGS: Final = {PeerClosed: Ending.PEER, ProtocolViolation: Ending.VIOLATION}

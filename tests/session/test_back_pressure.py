@@ -96,7 +96,7 @@ async def trial(policy: BackPressure, block_timeout: float = 30.0) -> AsyncItera
         nursery.cancel_scope.cancel()
 
 
-async def test_catch_up_misses_ephemeral_events_only_and_counts_them() -> None:
+async def test_f9_catch_up_misses_ephemeral_events_only_and_counts_them() -> None:
     async with trial(BackPressure.CATCH_UP) as one:
         await one.publish_until_behind()
         await one.publish(40)
@@ -114,7 +114,7 @@ async def test_catch_up_misses_ephemeral_events_only_and_counts_them() -> None:
         assert await one.read(2) == one.ids()[-2:]
 
 
-async def test_block_lets_everything_wait_in_its_order() -> None:
+async def test_f9_block_lets_everything_wait_in_its_order() -> None:
     async with trial(BackPressure.BLOCK) as one:
         await one.publish_until_behind()
         await one.publish(BACKLOG - 4)
@@ -128,7 +128,7 @@ async def test_block_lets_everything_wait_in_its_order() -> None:
         assert (statistics.subscriptions_behind, statistics.backlog_events) == (0, 0)
 
 
-async def test_block_reads_from_the_log_what_the_backlog_does_not_hold() -> None:
+async def test_f9_block_reads_from_the_log_what_the_backlog_does_not_hold() -> None:
     async with trial(BackPressure.BLOCK) as one:
         await one.publish_until_behind()
         await one.publish(5 * BACKLOG)
@@ -142,7 +142,7 @@ async def test_block_reads_from_the_log_what_the_backlog_does_not_hold() -> None
 
 
 @pytest.mark.parametrize("policy", [BackPressure.BLOCK, BackPressure.DISCONNECT])
-async def test_a_consumer_that_is_given_up_gets_what_is_queued_and_a_close(
+async def test_f9_a_consumer_that_is_given_up_gets_what_is_queued_and_a_close(
     policy: BackPressure,
 ) -> None:
     async with trial(policy, block_timeout=0.3) as one:
@@ -158,7 +158,7 @@ async def test_a_consumer_that_is_given_up_gets_what_is_queued_and_a_close(
         await one.publish(3)
 
 
-async def test_drop_oldest_keeps_the_newest_and_counts_the_others() -> None:
+async def test_f9_drop_oldest_keeps_the_newest_and_counts_the_others() -> None:
     async with trial(BackPressure.DROP_OLDEST) as one:
         await one.publish_until_behind()
         await one.publish(4 * BACKLOG)
@@ -173,7 +173,7 @@ async def test_drop_oldest_keeps_the_newest_and_counts_the_others() -> None:
         assert received[:-kept] == one.ids()[: len(received) - kept]
 
 
-async def test_drop_new_keeps_the_oldest_and_counts_the_others() -> None:
+async def test_f9_drop_new_keeps_the_oldest_and_counts_the_others() -> None:
     async with trial(BackPressure.DROP_NEW) as one:
         await one.publish_until_behind()
         await one.publish(4 * BACKLOG)

@@ -1,22 +1,29 @@
-"""The failures seen elsewhere that must be impossible here: F1-F4, F7, F11, over real sockets."""
+"""The failures seen elsewhere that must be impossible here, over real sockets.
+
+F5 is in tests/check, F8 in tests/test_crash.py, tests/test_stop.py and test_drain.py, F9 in
+test_back_pressure.py, F10 in tests/test_metrics_served.py, F11 also in tests/test_soak.py.
+"""
 
 import gc
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
 
 from relay.protocol.filters import Filter
+from relay.protocol.limits import Limits
 from relay.session.core import Capacity, Timing
 from relay.store.api import Budget, Counting, Page, Query, Tail
 from relay.store.memory import MemoryStore
 from tests.corpus import Author
 from tests.served import Client, client
 from tests.session import wire
-from tests.session.serving import AUTHOR, NOW, Serving, notes, serve, tasks
+from tests.session.serving import AUTHOR, NOW, Serving, events_of, notes, serve, tasks
 
 
 def descriptors() -> int:
@@ -235,6 +242,95 @@ async def read_ids(descriptor: int, name: str, count: int) -> list[str]:
             assert chunk, "the connection ended"
             data += chunk
     return [piece[:64].decode() for piece in data.split(marker)[1:]]
+
+
+async def test_f6_one_writer_sends_whole_frames_whoever_has_something_to_say(
+    nursery: trio.Nursery,
+) -> None:
+    # answers, stored pages, live events of many subscriptions, counts and pongs, all at once
+    serving = await serve(nursery, capacity=Capacity(outbox_bytes=65_536, page_events=7))
+    names = [f"s{number}" for number in range(15)]
+    stored, live = notes(300, size=500), notes(300, kind=7, size=500)
+    async with client(serving.url) as one, client(serving.url) as other:
+        await other.accept(*stored)
+        heard: dict[Client, list[list[Any]]] = {one: [], other: []}
+        async with trio.open_nursery() as speakers:
+
+            async def publish(by: Client) -> None:
+                for event in live:
+                    await by.send(["EVENT", msgspec.to_builtins(event)])
+
+            async def ask() -> None:
+                for name in names:
+                    await one.send(["REQ", name, {"kinds": [1, 7]}])
+                for number in range(100):
+                    await one.send(["COUNT", f"c{number}", {"kinds": [1]}])
+                    await one.send("nonsense")
+                    with trio.fail_after(20):
+                        await one.connection.ping()
+
+            async def listen(to: Client, wanted: int) -> None:
+                # every message is a whole frame with whole JSON in it, or this would fail
+                while len(heard[to]) < wanted:
+                    heard[to].append(await to.receive())
+
+            # each event comes from both: whichever is second is a duplicate
+            for by in (one, other):
+                speakers.start_soon(publish, by)
+            speakers.start_soon(ask)
+            expected = [event.id for event in [*stored, *live]]
+            counts, oks, notices = 100, len(live), 100
+            speakers.start_soon(listen, one, counts + oks + notices + len(names) * (1 + 600) + 1)
+            speakers.start_soon(listen, other, len(live) + 1)
+        said = heard[one]
+        assert [message for message in said if message[0] == "COUNT"] == [
+            ["COUNT", f"c{number}", {"count": 300}] for number in range(counts)
+        ]
+        for client_heard in heard.values():
+            answered = [message[1] for message in client_heard if message[0] == "OK"]
+            assert sorted(answered) == sorted(expected[300:])
+        for name in names:
+            ids = events_of(said, name)
+            assert sorted(ids) == sorted(expected)
+            seen_live = [event_id for event_id in ids if event_id in set(expected[300:])]
+            assert len(seen_live) == len(live)
+        await one.nothing(0.1)
+        assert serving.core.counters.faults == 0
+
+
+async def test_f6_a_ping_overtakes_what_is_queued(nursery: trio.Nursery) -> None:
+    timing = Timing(ping_interval=0.2, write_timeout=30.0)
+    serving = await serve(nursery, timing=timing, capacity=Capacity(outbox_bytes=4_000_000))
+    async with client(serving.url) as writer:
+        await writer.accept(*notes(200, size=100_000))
+        slow = serving.dial()
+        await slow.handshake()
+        slow.send(["REQ", "s", {"kinds": [1]}])
+        await serving.until(open_connections=2, subscriptions=1)
+        (connection,) = [one for one in serving.server._connections if one._subscriptions]
+        with trio.fail_after(10):
+            while not connection.writer._control:
+                await trio.sleep(0.01)
+        queued = connection.writer.queued_bytes
+        assert queued > 1_000_000
+        data = b""
+        with trio.fail_after(20):
+            # the frame of a ping cannot be mistaken for text: notes have no zero bytes
+            while b"\x89\x00" not in data:
+                await trio.lowlevel.wait_readable(slow.socket)
+                data += slow.socket.recv(1 << 20)
+                assert data[-1:], "the connection ended"
+        # kernel buffers were full when it was made; of what was queued behind them little came first
+        assert connection.writer.queued_bytes > queued // 3
+        slow.close()
+
+
+def test_f6_the_bounds_are_those_that_were_promised() -> None:
+    timing, capacity = Timing(), Capacity()
+    assert capacity.outbox_chunks == 100
+    assert (timing.write_timeout, timing.block_timeout) == (10.0, 3.0)
+    assert (timing.ping_interval, timing.pong_timeout) == (30.0, 60.0)
+    assert Limits().max_message_length == 512_000
 
 
 async def drop_abruptly(serving: Serving, number: int) -> None:
