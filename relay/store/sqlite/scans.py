@@ -31,6 +31,8 @@ _FETCH: Final = (
     " WHERE seq <= ? AND (expires IS NULL OR expires > ?)"
 )
 _SMALLEST_CHUNK: Final = 16
+_LARGEST_CHUNK: Final = 4_096
+"""One statement finds no more: 2 to 8 ms of an expression of hundreds of words."""
 _SAMPLE: Final = 2_000
 _LARGEST_WINDOW: Final = 20_000
 _LARGEST_GROWTH: Final = 64
@@ -122,7 +124,7 @@ class PlacesScan(Scan):
 
 
 class _Places:
-    """The places of one key, read in chunks that double."""
+    """The places of one key, read in chunks that double up to a bound."""
 
     def __init__(self, sql: str, key: Key, lowest: int, highest: int) -> None:
         self._sql = sql
@@ -133,7 +135,7 @@ class _Places:
         self.floor = highest + 1
 
     def fill(self, view: View, at_least: int) -> None:
-        self._chunk = max(at_least, 2 * self._chunk)
+        self._chunk = max(at_least, min(2 * self._chunk, _LARGEST_CHUNK))
         values = (*self._key, self._lowest, self.floor - 1, self._chunk)
         self.waiting = [place for (place,) in view.select(self._sql, values)]
         self.floor = self.waiting[-1] if len(self.waiting) == self._chunk else 0
