@@ -41,7 +41,7 @@ class Pipeline:
                 except ConnectionClosed:
                     break
 
-    def said(self, accepted: bool, reason: str = "") -> list[str]:  # noqa: FBT001
+    def said(self, accepted: bool, reason: str = "") -> list[str]:
         """Return the events that got just this answer, in the order in which they were sent."""
         return [sent for sent in self.sent if self.answers.get(sent) == [[accepted, reason]]]
 

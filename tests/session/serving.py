@@ -50,10 +50,8 @@ class Serving:
 
     async def until(self, **counts: int) -> None:
         """Wait until `open_connections`, `subscriptions` have these values."""
-        with trio.fail_after(20):
-            # the server has no business knowing when a test wants to look
-            while {name: getattr(self.server, name) for name in counts} != counts:  # noqa: ASYNC110
-                await trio.sleep(0.005)
+        # the server has no business knowing when a test wants to look
+        await eventually(lambda: {name: getattr(self.server, name) for name in counts} == counts)
 
 
 class Journal:
@@ -154,6 +152,13 @@ class RawClient:
 
     def close(self) -> None:
         self.socket.close()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until something holds that nobody tells of."""
+    with trio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 - that is the point
+            await trio.sleep(0.005)
 
 
 async def tasks() -> int:

@@ -23,7 +23,7 @@ from relay.store.memory import MemoryStore
 from tests.corpus import Author
 from tests.served import Client, client
 from tests.session import wire
-from tests.session.serving import AUTHOR, NOW, Serving, events_of, notes, serve, tasks
+from tests.session.serving import AUTHOR, NOW, Serving, events_of, eventually, notes, serve, tasks
 
 
 def descriptors() -> int:
@@ -308,9 +308,7 @@ async def test_f6_a_ping_overtakes_what_is_queued(nursery: trio.Nursery) -> None
         slow.send(["REQ", "s", {"kinds": [1]}])
         await serving.until(open_connections=2, subscriptions=1)
         (connection,) = [one for one in serving.server._connections if one._subscriptions]
-        with trio.fail_after(10):
-            while not connection.writer._control:
-                await trio.sleep(0.01)
+        await eventually(lambda: bool(connection.writer._control))
         queued = connection.writer.queued_bytes
         assert queued > 1_000_000
         data = b""
@@ -320,7 +318,7 @@ async def test_f6_a_ping_overtakes_what_is_queued(nursery: trio.Nursery) -> None
                 await trio.lowlevel.wait_readable(slow.socket)
                 data += slow.socket.recv(1 << 20)
                 assert data[-1:], "the connection ended"
-        # kernel buffers were full when it was made; of what was queued behind them little came first
+        # what came before it was in the kernel's buffers already, and a chunk under way
         assert connection.writer.queued_bytes > queued // 3
         slow.close()
 
