@@ -198,7 +198,7 @@ async def test_a_companion_killed_during_ingest_loses_nothing_and_the_relay_serv
     tmp_path: Path, module: bytes
 ) -> None:
     source = random.Random("companion")
-    events = [event for batch in _events(0, 250) for event in batch]
+    events = [event for batch in _events(0, 150) for event in batch]
     published = _Answers(events)
     with served_relay(tmp_path, config="verifiers = 1\n") as relay:
         await until(lambda: companions(relay, module))
@@ -208,8 +208,8 @@ async def test_a_companion_killed_during_ingest_loses_nothing_and_the_relay_serv
             live = await subscriber.subscribe({"kinds": [1]})
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(published.run, relay.url)
-                for killed in range(3):
-                    enough = source.randint(1, 200)
+                for killed in range(2):
+                    enough = source.randint(1, 150)
                     begun = published.count
                     await until(lambda: published.count >= begun + enough)  # noqa: B023
                     await until(lambda: companions(relay, module))

@@ -165,6 +165,8 @@ def _say(connection: socket.socket, text: bytes) -> bool:
 
 def _report(line: str) -> None:
     """Write a line to standard error, unless that would fail or wait: nobody may read it."""
+    if sys.stderr is None:
+        return
     with suppress(OSError, ValueError):
         _, writable, _ = select.select([], [sys.stderr], [], 0)
         if writable:

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.faults.store_files import check_whole
@@ -55,6 +56,7 @@ def crowd(relay: ServedRelay, count: int) -> Iterator[list[socket.socket]]:
         ]
 
 
+@pytest.mark.slow
 async def test_without_descriptors_those_connected_are_served_and_the_others_when_some_have_left(
     tmp_path: Path,
 ) -> None:

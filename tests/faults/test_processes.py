@@ -71,6 +71,7 @@ class DistantPeers:
             self._due.append((time.monotonic() + DISTANCE, peer))
 
 
+@pytest.mark.slow
 async def test_a_relay_that_was_stopped_for_long_keeps_the_peers_that_answer(
     tmp_path: Path,
 ) -> None:
@@ -98,6 +99,7 @@ async def test_a_relay_that_was_stopped_for_long_keeps_the_peers_that_answer(
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.slow
 async def test_a_peer_that_vanished_while_the_relay_was_stopped_is_ended(tmp_path: Path) -> None:
     with served_relay(tmp_path, config=SHORT) as relay:
         peer = Peer.upgraded(relay)
