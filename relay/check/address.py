@@ -25,7 +25,8 @@ class Address(msgspec.Struct, frozen=True):
     def authority(self) -> str:
         """The `Host` header's value."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port in _PORTS.values() else f"{host}:{self.port}"
+        usual = _PORTS["wss" if self.is_secure else "ws"]
+        return host if self.port == usual else f"{host}:{self.port}"
 
 
 def parse_address(url: str) -> Address:

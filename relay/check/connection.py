@@ -79,6 +79,7 @@ class Connection:
         "_ending",
         "_leaving",
         "_nursery",
+        "_pong",
         "_reader",
         "_received",
         "_transport",
@@ -93,6 +94,7 @@ class Connection:
         self._received = received
         self._nursery = nursery
         self._unsent = bytearray()
+        self._pong: bytes | None = None
         self._changed: trio.Event | None = None
         self._leaving = False
         self._ending: Ending | None = None
@@ -192,7 +194,7 @@ class Connection:
             if type(item) is bytes:
                 handle(item, now)
             elif isinstance(item, Ping):
-                self.post(item.payload, PONG)
+                self._answer(item.payload)
             elif isinstance(item, Closed):
                 self._closed(item)
             elif isinstance(item, Violation):
@@ -201,6 +203,13 @@ class Connection:
             else:
                 assert isinstance(item, Pong)  # noqa: S101 - there is no other; it was a sign
         return self._ending is None
+
+    def _answer(self, payload: bytes) -> None:
+        if self._unsent:
+            # only the latest needs an answer (section 5.5.3): a flood of pings fills no memory
+            self._pong = payload
+        else:
+            self.post(payload, PONG)
 
     def _closed(self, frame: Closed) -> None:
         # the answer repeats the code (section 5.5.1)
@@ -219,8 +228,12 @@ class Connection:
                 await self._transport.send_all(data)
             except (OSError, trio.ClosedResourceError):
                 self._unsent.clear()  # the reader hears of it, too, and can say how
+                self._pong = None
             else:
                 del self._unsent[: len(data)]
+            if self._pong is not None:
+                payload, self._pong = self._pong, None
+                self._unsent += masked_frame(payload, PONG)
             self._wake()
 
     def _wake(self) -> None:

@@ -15,7 +15,7 @@ from relay.check.publisher import Publisher
 
 GRACE: Final = 0.5
 """Seconds in which what is already under way on another connection arrives."""
-_LOOK_AGAIN: Final = 0.05
+_LOOK_AGAIN: Final = 0.1
 _LEAVING_DEADLINE: Final = 30.0
 _PATIENCE: Final = 5.0
 """Seconds that the relay may take to let one connection go."""

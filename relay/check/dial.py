@@ -20,7 +20,7 @@ from relay.check.handshake import Handshake
 from relay.check.keepalive import Keepalive
 from relay.check.transport import PlainTransport, TlsTransport, Transport
 
-_DEADLINE: Final = 20.0
+DEADLINE: Final = 20.0
 """Seconds for everything up to the end of the handshake."""
 _SOURCES: Final = tuple(f"127.0.0.{number}" for number in range(1, 9))
 # Linux: let the port be chosen at connect(), where the same one serves for several peers.
@@ -33,8 +33,15 @@ _Name = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
 class Dialer:
     """Opens connections to one relay. `nursery` sends what these cannot send at once."""
 
-    def __init__(self, address: Address, nursery: trio.Nursery, keepalive: Keepalive) -> None:
+    def __init__(
+        self,
+        address: Address,
+        nursery: trio.Nursery,
+        keepalive: Keepalive,
+        deadline: float = DEADLINE,
+    ) -> None:
         self.address = address
+        self._deadline = deadline
         self._nursery = nursery
         self._keepalive = keepalive
         self._resolved: list[tuple[socket.AddressFamily, _Name]] = []
@@ -44,12 +51,12 @@ class Dialer:
         """Open a connection. Raises `RelayUnreachable`, whose text is the cause."""
         transport: Transport | None = None
         try:
-            with trio.fail_after(_DEADLINE):
+            with trio.fail_after(self._deadline):
                 transport = await self._connect()
                 rest = await self._agree(transport)
         except trio.TooSlowError as error:
             what = "connection" if transport is None else "handshake"
-            raise RelayUnreachable(f"no {what} within {_DEADLINE:.0f} s") from error
+            raise RelayUnreachable(f"no {what} within {self._deadline:g} s") from error
         except ssl.SSLCertVerificationError as error:
             raise RelayUnreachable(f"its certificate is refused: {error.verify_message}") from error
         except ssl.SSLError as error:

@@ -2,6 +2,9 @@
 
 Whatever comes is a sign of life. After `interval` seconds without any a ping is sent; when nothing
 comes for `patience` seconds after that, the connection is dead.
+
+When this process itself was held up (stopped, suspended, starved), what came meanwhile is still to
+be read: then the patience begins anew.
 """
 
 import time
@@ -28,16 +31,20 @@ class Keepalive:
         """Watch until cancelled."""
         turn = min(self._interval, self._patience) / 4
         while True:
+            before = time.perf_counter()
             await trio.sleep(turn)
-            self._look()
+            self.look(was_held_up=time.perf_counter() - before > 2 * turn)
 
-    def _look(self) -> None:
+    def look(self, *, was_held_up: bool = False) -> None:
+        """Look at every connection once."""
         now = time.perf_counter()
         ended = []
         for connection in self._connections:
             if connection.has_ended:
                 ended.append(connection)
             elif connection.pinged is not None:
+                if was_held_up:
+                    connection.pinged = now
                 if now - connection.pinged > self._patience:
                     silence = now - connection.heard
                     connection.give_up(

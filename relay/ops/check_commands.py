@@ -88,14 +88,28 @@ _judging = _options(
     help="Publish events and count them, or only listen to what others publish and compare the "
     "subscriptions with each other.",
 )
-@click.option("--duration", type=_POSITIVE, default=10.0, show_default=True, metavar="S")
+@click.option(
+    "--duration",
+    type=_POSITIVE,
+    default=10.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds to publish or to listen.",
+)
 @click.option(
     "--kind",
     type=click.IntRange(0, _LARGEST_KIND),
     metavar="K",
     help="The kind of the events.  [default: 1; with --idle: any]",
 )
-@click.option("--subscriptions", type=_COUNT, default=10, show_default=True, metavar="N")
+@click.option(
+    "--subscriptions",
+    type=_COUNT,
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="The subscriptions that all want the same events.",
+)
 @click.option(
     "--connections",
     type=_COUNT,
@@ -175,9 +189,21 @@ def subscription(
 
 @click.command(short_help="Put a bounded load on a relay and see what it leaves behind.")
 @_url
-@click.option("--connections", type=_COUNT, default=1000, show_default=True, metavar="N")
 @click.option(
-    "--subscriptions-per-connection", type=_COUNT, default=1, show_default=True, metavar="N"
+    "--connections",
+    type=_COUNT,
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="The connections that listen, all at the same time.",
+)
+@click.option(
+    "--subscriptions-per-connection",
+    type=_COUNT,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The subscriptions of each of them.",
 )
 @click.option(
     "--rate",
@@ -187,9 +213,21 @@ def subscription(
     metavar="EVENTS_PER_S",
     help="Events a second; each of them goes to every subscription.",
 )
-@click.option("--duration", type=_POSITIVE, default=30.0, show_default=True, metavar="S")
 @click.option(
-    "--kind", type=click.IntRange(0, _LARGEST_KIND), default=1, show_default=True, metavar="K"
+    "--duration",
+    type=_POSITIVE,
+    default=30.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds to publish.",
+)
+@click.option(
+    "--kind",
+    type=click.IntRange(0, _LARGEST_KIND),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="The kind of the events.",
 )
 @click.option(
     "--publishers",
