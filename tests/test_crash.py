@@ -15,6 +15,8 @@ stores what it has accepted, and delivers it once.
 import os
 import random
 import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +47,7 @@ class Publishing:
         self._relay = relay
         self._events = events
         self._enough = enough
+        self._killed = False
         self.accepted: dict[str, Event] = {}
         self.reached = trio.Event()
 
@@ -53,6 +56,15 @@ class Publishing:
         async with trio.open_nursery() as nursery:
             for events in self._events:
                 nursery.start_soon(self._connection, events)
+
+    def kill(self, kill: Callable[[], None]) -> None:
+        """Kill the relay, and from then on only read what it has still answered.
+
+        Who sends to a relay that is gone is told so, and never sees its last words, which are what
+        this test is about.
+        """
+        self._killed = True
+        kill()
 
     async def _connection(self, events: list[Event]) -> None:
         # the relay's end is what this test is about: refused, reset or closed are all the same
@@ -68,7 +80,7 @@ class Publishing:
         waiting = list(reversed(events))
         pending = 0
         while waiting or pending:
-            while waiting and pending < IN_FLIGHT:
+            while waiting and pending < IN_FLIGHT and not self._killed:
                 event = waiting.pop()
                 await publisher.send(event_message(event))
                 pending += 1
@@ -104,15 +116,14 @@ async def _read_back(relay: ServedRelay, events: dict[str, Event]) -> None:
             assert all(events[event.id] == event for event in found)
 
 
-def _kill_session_alone(relay: ServedRelay) -> list[int]:
-    """Kill the session process; return its companions, which are left to themselves."""
+def _kill_session_alone(relay: ServedRelay, orphans: list[int]) -> None:
+    """Kill the session process; add its companions, which are left to themselves, to `orphans`."""
     pid = relay.pid
-    orphans = process_tree(pid)[1:]
+    orphans += process_tree(pid)[1:]
     os.kill(pid, signal.SIGKILL)
     assert relay._process is not None
     relay._process.wait()
     relay._process = None  # not by `kill`, which would end the orphans
-    return orphans
 
 
 async def _ended(orphans: list[int]) -> None:
@@ -130,16 +141,16 @@ async def _crash_and_recover(directory: Path, rounds: range) -> None:
         for number in rounds:
             enough = source.randint(1, 900)
             publishing = Publishing(relay, _events(number, 400), enough)
-            orphans = []
+            orphans: list[int] = []
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(publishing.run)
                 await publishing.reached.wait()
                 await trio.sleep(source.random() * 0.02)
                 if number % 2:
-                    orphans = _kill_session_alone(relay)
+                    publishing.kill(partial(_kill_session_alone, relay, orphans))
                 else:
-                    relay.kill()
-                    # the others' end is not waited for by anybody else, so the file may change
+                    publishing.kill(relay.kill)
+                    # of all processes, so that nobody changes the file any more
                     check_copy_whole(Path(relay.store), directory / "copy")
             assert len(publishing.accepted) >= enough
             relay.start()
