@@ -63,18 +63,21 @@ async def settle(ground: Ground, ledger: Ledger, patience: float) -> None:
 
 def described(ledger: Ledger, start: float, *, published: bool = True) -> str:
     """Return how it is going, in one line; the events were `published`, or only seen."""
-    events = f"seen {ledger.sent_count:,}"
+    words = [f"seen {ledger.sent_count:,}"]
     if published:
-        events = (
-            f"sent {ledger.sent_count:,}, accepted {ledger.accepted_count:,},"
-            f" refused {ledger.refused.total():,}"
-        )
-    return (
-        f"{time.perf_counter() - start:.0f} s: {events}, received {ledger.received_count:,},"
-        f" duplicated {ledger.duplicated.total():,}, reordered {ledger.reordered.total():,},"
-        f" listening {ledger.live_subscriptions:,} of {ledger.subscriptions:,},"
-        f" p50 {ledger.latencies.percentile(50):.1f} ms"
-    )
+        words = [f"sent {ledger.sent_count:,}", f"accepted {ledger.accepted_count:,}"]
+    words.append(f"received {ledger.received_count:,}")
+    words.append(f"p50 {ledger.latencies.percentile(50):.1f} ms")
+    # what is as it should be takes no room
+    exceptions = {
+        "refused": ledger.refused.total(),
+        "duplicated": ledger.duplicated.total(),
+        "reordered": ledger.reordered.total(),
+        "unexpected": ledger.unexpected.total(),
+        "subscriptions ended": ledger.subscriptions - ledger.live_subscriptions,
+    }
+    words += [f"{number:,} {name}" for name, number in exceptions.items() if number]
+    return f"{time.perf_counter() - start:.0f} s: {', '.join(words)}"
 
 
 async def leave(
