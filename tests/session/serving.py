@@ -146,11 +146,16 @@ class RawClient:
     def publish(self, *events: Event) -> None:
         self.socket.sendall(b"".join([wire.text(event_message(one)) for one in events]))
 
+    def finish(self) -> None:
+        """Say with a FIN that nothing more comes, and nothing else."""
+        self.socket.shutdown(socket.SHUT_WR)
+
     def reset(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     def close(self) -> None:
+        """Close the socket; the kernel makes a RST of it where something was not read."""
         self.socket.close()
 
 

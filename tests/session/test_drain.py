@@ -48,6 +48,26 @@ async def test_f8_a_publisher_in_full_swing_gets_an_answer_for_every_event(
     assert serving.core.counters.events_stored == len(stored)
 
 
+async def test_f8_a_publisher_far_away_is_refused_what_it_sent_before_it_could_know(
+    nursery: trio.Nursery,
+) -> None:
+    serving = await serve(nursery)
+    async with client(serving.url) as one, client(serving.url) as idle:
+        events = notes(5)
+        await one.accept(events[0])
+        serving.server.stop()
+        for event in events[1:]:
+            # on their way when the relay began to stop; the refusals are on theirs
+            await trio.sleep(0.15)
+            await one.send(event_message(event))
+        # who has nothing to do with that need not wait
+        assert idle.connection.closed or (await idle.closed())[0] == 1001
+        for event in events[1:]:
+            await one.expect("OK", event.id, False, SHUTTING_DOWN)
+        assert (await one.closed())[0] == 1001
+    assert await stopped(serving) == {"connections": 2, **CLEAN}
+
+
 async def test_f8_a_publisher_that_does_not_listen_is_counted(nursery: trio.Nursery) -> None:
     timing = Timing(drain_timeout=1.5, close_timeout=0.5)
     serving = await serve(nursery, timing=timing)

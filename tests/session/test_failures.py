@@ -6,6 +6,7 @@ test_back_pressure.py, F10 in tests/test_metrics_served.py, F11 also in tests/te
 
 import gc
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ async def test_f1_every_event_reaches_every_matching_subscription_exactly_once(
 ) -> None:
     serving = await serve(nursery)
     per_author, authors = 40, [Author(f"f1 {number}") for number in range(3)]
+    # events that share a batch and events that come alone go different ways
+    alone = [authors[0].sign(1, f"alone {number}", [], NOW) for number in range(20)]
     async with trio.open_nursery() as clients:
         received: dict[int, list[str]] = {}
         ready = trio.Event()
@@ -52,7 +55,8 @@ async def test_f1_every_event_reaches_every_matching_subscription_exactly_once(
                 received[number] = []
                 if len(received) == 12:
                     ready.set()
-                received[number] = await receive_ids(one, live, per_author * len(mine))
+                wanted = per_author * len(mine) + len(alone)
+                received[number] = await receive_ids(one, live, wanted)
                 await finished.wait()
                 await one.nothing(0.1)
 
@@ -70,10 +74,14 @@ async def test_f1_every_event_reaches_every_matching_subscription_exactly_once(
 
             for author in authors:
                 publishers.start_soon(publish, author)
+        async with client(serving.url) as one:
+            for event in alone:
+                sent.append(event.id)
+                await one.accept(event)
         finished.set()
     orders = set()
     for number, ids in received.items():
-        assert len(ids) == len(set(ids)) == per_author * (1 + number % 3)
+        assert len(ids) == len(set(ids)) == per_author * (1 + number % 3) + len(alone)
         assert set(ids) <= set(sent)
         if number % 3 == 2:
             orders.add(tuple(ids))
@@ -251,8 +259,13 @@ async def test_f6_one_writer_sends_whole_frames_whoever_has_something_to_say(
     serving = await serve(nursery, capacity=Capacity(outbox_bytes=65_536, page_events=7))
     names = [f"s{number}" for number in range(15)]
     stored, live = notes(300, size=500), notes(300, kind=7, size=500)
+    alone = [AUTHOR.sign(7, f"alone {number} " + "x" * 500, [], NOW) for number in range(60)]
     async with client(serving.url) as one, client(serving.url) as other:
         await other.accept(*stored)
+        await serving.until(open_connections=2)
+        for connection in serving.server._connections:
+            # the kernel takes little at once: nearly every frame is sent in pieces
+            connection._stream._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
         heard: dict[Client, list[list[Any]]] = {one: [], other: []}
         async with trio.open_nursery() as speakers:
 
@@ -260,10 +273,16 @@ async def test_f6_one_writer_sends_whole_frames_whoever_has_something_to_say(
                 for event in live:
                     await by.send(["EVENT", msgspec.to_builtins(event)])
 
+            async def publish_slowly(by: Client) -> None:
+                # what comes alone is written straight through, where that is possible
+                for event in alone:
+                    await by.send(["EVENT", msgspec.to_builtins(event)])
+                    await trio.sleep(0.02)
+
             async def ask() -> None:
                 for name in names:
-                    await one.send(["REQ", name, {"kinds": [1, 7]}])
-                for number in range(100):
+                    await one.send(["REQ", name, {"kinds": [1, 7], "limit": 1_000}])
+                for number in range(counts):
                     await one.send(["COUNT", f"c{number}", {"kinds": [1]}])
                     await one.send("nonsense")
                     with trio.fail_after(20):
@@ -274,26 +293,33 @@ async def test_f6_one_writer_sends_whole_frames_whoever_has_something_to_say(
                 while len(heard[to]) < wanted:
                     heard[to].append(await to.receive())
 
+            counts = 60
+            expected = [event.id for event in [*stored, *live, *alone]]
             # each event comes from both: whichever is second is a duplicate
             for by in (one, other):
                 speakers.start_soon(publish, by)
+            speakers.start_soon(publish_slowly, other)
             speakers.start_soon(ask)
-            expected = [event.id for event in [*stored, *live]]
-            counts, oks, notices = 100, len(live), 100
-            speakers.start_soon(listen, one, counts + oks + notices + len(names) * (1 + 600) + 1)
-            speakers.start_soon(listen, other, len(live) + 1)
+            answers = len(live) + 1
+            speakers.start_soon(
+                listen, one, answers + 2 * counts + len(names) * (1 + len(expected))
+            )
+            speakers.start_soon(listen, other, answers + len(alone))
         said = heard[one]
         assert [message for message in said if message[0] == "COUNT"] == [
             ["COUNT", f"c{number}", {"count": 300}] for number in range(counts)
         ]
-        for client_heard in heard.values():
-            answered = [message[1] for message in client_heard if message[0] == "OK"]
-            assert sorted(answered) == sorted(expected[300:])
+        for to, ids in ((one, live), (other, [*live, *alone])):
+            answered = [message[1] for message in heard[to] if message[0] == "OK"]
+            assert sorted(answered) == sorted(event.id for event in ids)
+        tail = serving.core.reader.tail(0, 10_000, 1 << 30, NOW)
+        places = {entry.record.event.id: entry.seq for entry in tail.entries}
         for name in names:
             ids = events_of(said, name)
             assert sorted(ids) == sorted(expected)
-            seen_live = [event_id for event_id in ids if event_id in set(expected[300:])]
-            assert len(seen_live) == len(live)
+            end = said.index(next(one for one in said if one[:2] == ["EOSE", name]))
+            afterwards = [places[event_id] for event_id in events_of(said[end:], name)]
+            assert afterwards == sorted(afterwards), "live events in another order than the log"
         await one.nothing(0.1)
         assert serving.core.counters.faults == 0
 
@@ -345,7 +371,11 @@ async def drop_abruptly(serving: Serving, number: int) -> None:
         one.socket.sendall(b"\x81\xfe\x40\x00half")
     if number % 2:
         one.reset()
+    elif number % 4:
+        one.close()
     else:
+        one.finish()
+        await trio.lowlevel.wait_readable(one.socket)
         one.close()
 
 
@@ -395,10 +425,13 @@ async def test_f11_a_connection_leaves_nothing_for_the_collector(
         await trio.testing.wait_all_tasks_blocked(0.02)
         if way == "reset":
             peer.reset()
+        elif way == "fin":
+            peer.finish()
         else:
             peer.close()
         await serving.until(open_connections=0, subscriptions=0)
         await trio.testing.wait_all_tasks_blocked(0.02)
+        peer.close()
 
     await visit()  # what is set up once
     gc.collect()
@@ -423,7 +456,7 @@ async def test_f7_each_way_to_leave_ends_the_subscriptions_at_once_while_nothing
     # long before any ping or timeout could have noticed
     with trio.fail_after(5):
         if end == "fin":
-            one.close()
+            one.finish()
         elif end == "rst":
             one.reset()
         else:
