@@ -154,6 +154,7 @@ async def test_a_half_open_peer_that_is_sent_nothing_is_ended_by_the_pong_timeou
         assert endings(relay, "silent") == 1
 
 
+@pytest.mark.slow
 async def test_a_half_open_peer_that_is_sent_much_is_ended_by_the_write_timeout(
     tmp_path: Path,
 ) -> None:
@@ -169,7 +170,7 @@ async def test_a_half_open_peer_that_is_sent_much_is_ended_by_the_write_timeout(
 # --- Abrupt ends
 
 
-@pytest.mark.parametrize("end", ["reset", "fin"])
+@pytest.mark.parametrize("end", ["reset", pytest.param("fin", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("when", ["in the request", "after the request", "in a frame", "mid-event"])
 async def test_a_connection_that_ends_in_the_middle_ends_alone(
     tmp_path: Path, end: str, when: str
@@ -266,6 +267,7 @@ async def test_hundreds_that_never_finish_their_request_are_ended_by_the_deadlin
         assert complaints(relay) == []
 
 
+@pytest.mark.slow
 async def test_hundreds_that_fall_silent_in_a_frame_are_ended_by_the_pong_timeout(
     tmp_path: Path,
 ) -> None:

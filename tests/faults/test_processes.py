@@ -111,6 +111,7 @@ async def test_a_peer_that_vanished_while_the_relay_was_stopped_is_ended(tmp_pat
         assert "silent" in log(relay, "connection closed")[0]["reason"]
 
 
+@pytest.mark.slow
 async def test_signals_that_mean_nothing_to_a_relay_do_nothing(tmp_path: Path) -> None:
     with served_relay(tmp_path, config="verifiers = 1\n") as relay:
         await until(lambda: companions(relay, VERIFIER))
@@ -125,7 +126,9 @@ async def test_signals_that_mean_nothing_to_a_relay_do_nothing(tmp_path: Path) -
         assert complaints(relay) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 async def test_a_signal_to_all_processes_at_once_is_a_drain_all_the_same(
     tmp_path: Path, number: signal.Signals
 ) -> None:
