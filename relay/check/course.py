@@ -52,6 +52,10 @@ async def publish(
 
 async def settle(ground: Ground, ledger: Ledger, patience: float) -> None:
     """Wait until everything has arrived, or for `patience` seconds."""
+    ground.display.describe = lambda: (
+        f"waiting for {ledger.unanswered_count:,} answers"
+        f" and {sum(ledger.lost().values()):,} deliveries"
+    )
     with ground.interrupt.now(), trio.move_on_after(patience):
         # the ledger is a plain book: nobody is told when it is complete
         while not ledger.is_settled():  # noqa: ASYNC110

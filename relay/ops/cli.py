@@ -125,7 +125,7 @@ def serve(
 
 @main.group()
 def check() -> None:
-    """Check something without serving."""
+    """Check the configuration, or any relay from outside."""
 
 
 @check.command("config", short_help="Check the configuration.")

@@ -54,8 +54,8 @@ _COMMAND_LINE_HEAD: Final = """\
 # The command line
 
 `relay` and `python -m relay` are the same. Exit codes: 0 for success; 1 when something kept the
-relay from its work, with one line on standard error that says what; 2 when the command line itself
-was wrong.
+relay from its work, with one line on standard error that says what, and when a check has failed
+(see [checking](checking.md)); 2 when the command line itself was wrong.
 """
 
 _METRICS_HEAD: Final = """\

@@ -46,10 +46,13 @@ def run(*arguments: object, **environment: str) -> Outcome:
     return Outcome(result.exit_code, result.stdout, result.stderr)
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
-    """Start `relay check ARGUMENTS…` in a process of its own."""
+def start(*arguments: object, descriptors: int | None = None) -> subprocess.Popen[str]:
+    """Start `relay check ARGUMENTS…` in a process of its own, with a soft limit if one is given."""
+    command = [sys.executable, "-m", "relay", "check", *map(str, arguments)]
+    if descriptors is not None:
+        command = ["sh", "-c", f'ulimit -S -n {descriptors}; exec "$@"', "sh", *command]
     return subprocess.Popen(
-        [sys.executable, "-m", "relay", "check", *map(str, arguments)],
+        command,
         cwd=ROOT,
         # not the settings of somebody's own relay
         env={name: text for name, text in os.environ.items() if not name.startswith("RELAY_")},

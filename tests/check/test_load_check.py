@@ -199,6 +199,14 @@ def test_a_churn_whose_requests_are_refused_fails() -> None:
     assert outcome.verdict["churn"]["completed"] == 0
 
 
+def test_descriptors_are_allowed_as_they_are_needed() -> None:
+    with serving(FaultyRelay()) as url:
+        command = ("load", "--json", "--url", url, *QUICK, "--connections", 100, "--settle", 5)
+        outcome = finish(start(*command, descriptors=80))
+    assert (outcome.code, outcome.failures) == (0, "")
+    assert outcome.verdict["deliveries"]["connections"] == 100
+
+
 def test_more_connections_than_descriptors_is_one_line() -> None:
     outcome = load("--connections", 10**12)
     assert (outcome.code, outcome.stdout) == (1, "")
