@@ -155,7 +155,7 @@ class FaultyRelay:
 def serving(relay: FaultyRelay, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Serve a relay on a free port in a thread of its own; the block is given its URL."""
     started: queue.Queue[tuple[int, trio.lowlevel.TrioToken, trio.CancelScope]] = queue.Queue()
-    problems: list[BaseException] = []
+    problems: list[Exception] = []
 
     async def serve() -> None:
         async with trio.open_nursery() as nursery:
@@ -173,7 +173,7 @@ def serving(relay: FaultyRelay, tls: ssl.SSLContext | None = None) -> Iterator[s
     def thread() -> None:
         try:
             trio.run(serve)
-        except BaseException as problem:  # noqa: BLE001 - raised again in the test's thread
+        except Exception as problem:  # noqa: BLE001 - raised again in the test's thread
             problems.append(problem)
 
     server = threading.Thread(target=thread)

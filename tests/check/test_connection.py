@@ -43,8 +43,7 @@ async def opened() -> AsyncIterator[Opened]:
     async with trio.open_nursery() as nursery:
         one = Opened(nursery)
         try:
-            with trio.fail_after(20):
-                yield one
+            yield one
         finally:
             await one.peer.aclose()
             nursery.cancel_scope.cancel()
