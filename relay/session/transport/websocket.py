@@ -285,8 +285,12 @@ def _check_request(opening: bytes, request: Request) -> None:
     # The bytes of a body would be taken for frames.
     if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
         raise RemoteProtocolError("an upgrade request has no body", event_hint=refusal)
+    keys = [value for name, value in request.extra_headers if name == b"sec-websocket-key"]
+    if len(keys) != 1:
+        # Section 11.3.1. A proxy in front may have looked at the other one.
+        raise RemoteProtocolError("Sec-WebSocket-Key is given several times", event_hint=refusal)
     try:
-        key = base64.b64decode(headers[b"sec-websocket-key"], validate=True)
+        key = base64.b64decode(keys[0], validate=True)
     except binascii.Error:
         key = b""
     if len(key) != _KEY_BYTES:
