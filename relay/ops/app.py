@@ -17,6 +17,7 @@ from relay.ops.http import Routes
 from relay.ops.logs import announce
 from relay.ops.memory import give_back, settle
 from relay.ops.metrics import Metrics
+from relay.ops.output import occupy_standard_descriptors
 from relay.ops.signals import watch_signals
 from relay.policy.defaults import default_policy
 from relay.protocol.verify import SignatureVerifier
@@ -39,6 +40,7 @@ def serve(config: Config) -> int:
 
     Raises a `RelayError` when the relay cannot start.
     """
+    occupy_standard_descriptors()
     try:
         return trio.run(_serve, config)
     except BaseExceptionGroup as group:

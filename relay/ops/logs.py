@@ -15,11 +15,12 @@ import json
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, TextIO
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
 from relay.ops.config import LogFormat, LogLevel
+from relay.ops.output import Lines
 
 _LEVELS: Final[dict[LogLevel, int]] = {
     "debug": logging.DEBUG,
@@ -38,7 +39,7 @@ def configure(level: LogLevel, form: LogFormat, stream: TextIO | None = None) ->
     """
     stream = sys.stderr if stream is None else stream
     if form == "auto":
-        form = "human" if stream.isatty() else "json"
+        form = "human" if stream is not None and stream.isatty() else "json"
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -48,7 +49,7 @@ def configure(level: LogLevel, form: LogFormat, stream: TextIO | None = None) ->
             _as_json if form == "json" else _for_humans,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", Lines(stream))),
         cache_logger_on_first_use=True,
     )
     # A library's own info and debug lines are about its insides, not about this relay.
@@ -59,10 +60,10 @@ def configure(level: LogLevel, form: LogFormat, stream: TextIO | None = None) ->
 
 def announce(listening: list[str], store: str) -> None:
     """Say on standard output where the relay listens and stores: all it ever says there."""
+    lines = Lines(sys.stdout)
     for address in listening:
-        sys.stdout.write(f"listening on {address}\n")
-    sys.stdout.write(f"storing in {store}\n")
-    sys.stdout.flush()
+        lines.write(f"listening on {address}\n")
+    lines.write(f"storing in {store}\n")
 
 
 class _FromLibraries(logging.Handler):

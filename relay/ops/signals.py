@@ -1,4 +1,8 @@
-"""What SIGINT and SIGTERM mean: the first asks for a drain, the second ends the wait for it."""
+"""What signals mean: the first SIGINT or SIGTERM asks for a drain, the next ends the wait for it.
+
+SIGHUP, the end of the terminal, asks for a drain, too, unless it is ignored (`nohup`). It never
+ends the wait: the shell and the kernel may both send one.
+"""
 
 import signal
 from collections.abc import Callable
@@ -7,7 +11,7 @@ from typing import Final
 import trio
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
-"""The signals that stop a relay."""
+"""The signals that stop a relay, besides SIGHUP."""
 
 
 async def watch_signals(
@@ -22,9 +26,12 @@ async def watch_signals(
     by themselves, and Ctrl+C raises no `KeyboardInterrupt`. Only for Python's main thread. When it
     is cancelled, the handlers from before are in place again.
     """
-    with trio.open_signal_receiver(*STOPPING) as received:
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    watched = STOPPING if ignored else (*STOPPING, signal.SIGHUP)
+    with trio.open_signal_receiver(*watched) as received:
         task_status.started()
         handle = on_stop
         async for number in received:
-            handle(signal.Signals(number))
+            if handle is on_stop or number != signal.SIGHUP:
+                handle(signal.Signals(number))
             handle = on_force

@@ -403,9 +403,13 @@ class Connection:
         self._flushed.set()
 
     async def _watch(self) -> None:
-        await until_silent(lambda: self._last_heard, self._ping, self._core.timing)
+        await until_silent(self._heard, self._ping, self._core.timing)
         self._end(Ending.SILENT, "silent: no sign of life within the pong timeout")
         self._cut()
+
+    def _heard(self) -> float:
+        # while the reader pauses it is us who do not listen, for as long as a disk may hang
+        return trio.current_time() if self._paused else self._last_heard
 
     def _ping(self) -> None:
         frame = self._socket.ping_frame()

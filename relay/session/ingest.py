@@ -21,6 +21,7 @@ before any event behind it is compared with that memory: so its signature is che
 once more with its batch.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
@@ -67,6 +68,7 @@ _REFUSED: Final = {
     Outcome.DELETED: "blocked: its author has asked for the deletion of this event",
     Outcome.EXPIRED: "invalid: the event has expired",
 }
+_COMPLAINT_INTERVAL: Final = 1.0
 SHUTTING_DOWN: Final = "error: shutting down"
 
 
@@ -128,6 +130,8 @@ class Ingest:
         self._quiet = trio.lowlevel.ParkingLot()
         self._under_way = 0
         self._progress = trio.lowlevel.ParkingLot()
+        self._failures = 0
+        self._next_complaint = -math.inf
         self._unanswered = 0
 
     @property
@@ -299,13 +303,21 @@ class Ingest:
                     outcomes = await self._committer.finish(batch.ticket)
                 except StoreError as error:
                     failure = f"error: {error}"
-                    self._core.journal("error", "commit failed", reason=str(error))
+                    self._complain(str(error))
             touched: dict[Writer, None] = {}
             entries = self._answer_batch(batch, outcomes, failure, touched)
             self._under_way -= 1
             if self._progress:
                 self._progress.unpark_all()
             await self._publisher.publish(entries, touched)
+
+    def _complain(self, reason: str) -> None:
+        """Log a failed commit; of many in a row, which a full disk makes, one a second."""
+        self._failures += 1
+        if trio.current_time() >= self._next_complaint:
+            self._core.journal("error", "commit failed", reason=reason, commits=self._failures)
+            self._failures = 0
+            self._next_complaint = trio.current_time() + _COMPLAINT_INTERVAL
 
     def _answer_batch(
         self,

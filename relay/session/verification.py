@@ -28,6 +28,8 @@ from relay.session.verify_server import checks
 _WORTH_SHARING: Final = 16
 """Fewer signatures are checked (half a millisecond) before a companion would have answered."""
 _MOST_UNDER_WAY: Final = 1
+_PAUSE: Final = 5.0
+"""Seconds until a companion that did not get ready is started once more."""
 
 
 class Verification:
@@ -62,8 +64,11 @@ class Verification:
                 nursery.start_soon(self._keep, companion)
 
     async def _keep(self, companion: Companion[bytes]) -> None:
-        try:
-            await companion.run()
-        except CompanionLost as error:
-            # what it would have done is done here
-            self._journal("error", "no verifier", reason=str(error))
+        # one that died before it was ready for the first time; `run` sees to all others
+        while True:
+            try:
+                await companion.run()
+            except CompanionLost as error:
+                # what it would have done is done here meanwhile
+                self._journal("error", "no verifier", reason=str(error))
+            await trio.sleep(_PAUSE)

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from relay.protocol.event import Event
@@ -71,7 +72,8 @@ def main(arguments: list[str]) -> int:
     """Run as `python -m relay.session.verify_server DESCRIPTOR`."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    with socket.socket(fileno=int(arguments[0])) as connection:
+    # the session process may have ended before this one was ready
+    with socket.socket(fileno=int(arguments[0])) as connection, suppress(ConnectionError):
         connection.sendall(b"+")
         serve_verdicts(connection)
     return 0

@@ -155,3 +155,14 @@ async def test_a_signal_to_all_processes_at_once_is_a_drain_all_the_same(
         assert await trio.to_thread.run_sync(relay._process.wait) == 0
     assert len(answers) == len(events) - 1
     assert check_whole(Path(relay.store)) == 1 + sum(answers)
+
+
+@pytest.mark.slow
+async def test_a_verifier_that_dies_while_it_starts_is_started_again(tmp_path: Path) -> None:
+    with served_relay(tmp_path, config="verifiers = 1\n") as relay:
+        await until(lambda: companions(relay, VERIFIER))
+        (first,) = companions(relay, VERIFIER)
+        os.kill(first, signal.SIGKILL)
+        async with bystanders(relay.url):
+            await until(lambda: companions(relay, VERIFIER) not in ([], [first]))
+        assert [line["event"] for line in complaints(relay)] == ["no verifier"]

@@ -111,7 +111,7 @@ async def test_a_full_disk_refuses_events_and_they_are_taken_when_there_is_room(
     tmp_path: Path, room: str
 ) -> None:
     before = [note(f"before {number}") for number in range(20)]
-    refused = [note(f"refused {number}", size=3_000) for number in range(20)]
+    refused = [note(f"refused {number}", size=3_000) for number in range(100)]
     (after,) = [note("after")]
     with served_relay(tmp_path) as relay:
         async with client(relay.url) as publisher, client(relay.url) as subscriber:
@@ -135,7 +135,7 @@ async def test_a_full_disk_refuses_events_and_they_are_taken_when_there_is_room(
                 complained = len(complaints(relay))
                 await trio.sleep(1)
                 assert len(complaints(relay)) == complained, "the log grows while nothing happens"
-                assert complained <= len(refused)
+                assert complained <= 5, "a line for each commit that fails"
             for accepted, reason in await publish_all(publisher, [*refused, after]):
                 assert accepted, reason
             events = [*before, ephemeral, *refused, after]
@@ -335,7 +335,8 @@ async def test_while_no_writer_can_be_started_events_are_refused_and_queries_ans
 async def test_a_disk_that_hangs_delays_events_and_nothing_else(tmp_path: Path) -> None:
     first = note("first")
     late = [note(f"late {number}") for number in range(600)]
-    config = "[connections]\nping_interval = 0.3\npong_timeout = 30\n"
+    # the publisher may not be taken for silent while the relay does not let it speak
+    config = "[connections]\nping_interval = 0.3\npong_timeout = 0.5\n"
     with served_relay(tmp_path, config=config) as relay:
         async with client(relay.url) as publisher, client(relay.url) as subscriber:
             live = await subscriber.subscribe({"kinds": [1]})
