@@ -94,6 +94,31 @@ async def test_what_the_socket_does_not_take_is_finished_before_anything_else(ma
     assert pipe.sent == b"first" + frames.ping_frame() + b"second"
 
 
+async def test_f6_the_short_way_is_taken_only_when_nothing_is_before_it(make: Making) -> None:
+    pipe = Pipe(takes=5)
+    writer = make(pipe)
+    await settled()
+    assert writer.write_through(b"one")
+    writer.stage(b"staged")
+    assert not writer.write_through(b"x"), "something is staged"
+    writer.flush()
+    assert pipe.sent == b"onest"
+    for _ in range(2):
+        assert not writer.write_through(b"x"), "half a frame was sent, and then the task has it"
+        await settled()
+    pipe.drain(takes=6)
+    await settled()
+    assert writer.write_through(b"12345")
+    assert pipe.sent == b"onestaged12"
+    pipe.drain()
+    await settled()
+    assert pipe.sent == b"onestaged12345"
+    assert writer.write_through(b"!")
+    writer.finish()
+    assert not writer.write_through(b"x"), "nothing may follow the last frame"
+    assert pipe.sent == b"onestaged12345!"
+
+
 async def test_f6_control_frames_overtake_queued_data_between_frames(make: Making) -> None:
     pipe = Pipe(takes=0)
     writer = make(pipe)
