@@ -185,4 +185,4 @@ async def test_slow_requests_of_many_connections_hold_nobody_up(
     fill(tmp_path / "events.sqlite", max(2 * EVENTS, int(SLOW_EVENTS * scale)))
     with served_relay(tmp_path) as relay:
         async with unharmed_process(relay):
-            await attack(relay, connections=max(8, int(30 * scale)), rounds=1)
+            await attack(relay, connections=max(4, int(30 * scale)), rounds=1)
