@@ -22,6 +22,7 @@ from relay.check.descriptors import allow_descriptors
 from relay.check.display import Display
 from relay.check.ground import Ground, Tempo, run_check
 from relay.check.ledger import Ledger
+from relay.check.publisher import planned
 from relay.check.server_state import ServerState, StateReader
 from relay.check.verdict import (
     Server,
@@ -33,6 +34,7 @@ from relay.check.verdict import (
     incident_failures,
     notice_remarks,
     order_remarks,
+    rate_remarks,
     resource_failures,
     server_remarks,
 )
@@ -115,6 +117,7 @@ class _Load:
         await leave(ground, audience, publishers, plan.ways, plan.at_once)
         server = Server(before=before, during=during, after=await self._after(ground, before))
         failures += resource_failures(server, plan.memory_tolerance)
+        wanted = planned(plan.rate, plan.duration, plan.publishers)
         return Verdict(
             check="relay check load",
             url=plan.address.url,
@@ -123,6 +126,7 @@ class _Load:
             seconds=seconds,
             failures=failures,
             remarks=[
+                *rate_remarks(found, wanted),
                 *order_remarks(found, strict_order=plan.strict_order),
                 *notice_remarks(ground.incidents),
                 *server_remarks(server),

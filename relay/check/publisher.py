@@ -1,7 +1,8 @@
 """Publishes events at a steady rate on one connection, and counts the answers.
 
-The rate is a timetable, not a pause between two events: who was held up catches up. A relay that
-does not answer is not flooded: so many events may be without an OK, then it is waited for.
+The rate is a timetable, not a pause between two events: who was held up catches up, for some time
+beyond the end if need be. A relay that does not answer is not flooded: so many events may be
+without an OK, then it is waited for.
 """
 
 import time
@@ -16,6 +17,8 @@ from relay.check.ledger import Ledger
 from relay.check.messages import Answered, Notice, Other, understand
 
 IN_FLIGHT: Final = 256
+_OVERTIME: Final = 10.0
+"""Seconds beyond the end in which what was held up is still published."""
 
 
 class Publisher:
@@ -50,12 +53,13 @@ class Publisher:
         Cancelled, no event is half sent.
         """
         start = time.perf_counter()
-        for number in range(int(rate * duration)):
+        latest = start + duration + _OVERTIME
+        for number in range(planned(rate, duration)):
             await trio.sleep(max(0.0, start + number / rate - time.perf_counter()))
             while self._in_flight >= IN_FLIGHT and not self.connection.has_ended:
                 self._changed = trio.Event()
                 await self._changed.wait()
-            if self.connection.has_ended or time.perf_counter() > start + duration:
+            if self.connection.has_ended or time.perf_counter() > latest:
                 return
             event_id, message = self._author.event(self._ledger.sent_count)
             self._ledger.sent(event_id, self._stream, time.perf_counter())
@@ -88,3 +92,8 @@ class Publisher:
 
     def _wake(self) -> None:
         self._changed.set()
+
+
+def planned(rate: float, duration: float, publishers: int = 1) -> int:
+    """Return how many events are to be published at `rate` by all together: one each at least."""
+    return publishers * max(1, round(rate / publishers * duration))

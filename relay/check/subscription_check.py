@@ -18,6 +18,7 @@ from relay.check.course import GRACE, described, leave, publish, settle
 from relay.check.display import Display
 from relay.check.ground import Ground, Tempo, run_check
 from relay.check.ledger import Agreement, Arrival, Ledger, Phase
+from relay.check.publisher import planned
 from relay.check.verdict import (
     Verdict,
     deliveries_of,
@@ -26,6 +27,7 @@ from relay.check.verdict import (
     incident_failures,
     notice_remarks,
     order_remarks,
+    rate_remarks,
 )
 
 _AT_ONCE: Final = 20
@@ -142,6 +144,7 @@ def conclude(
     failures += incident_failures(incidents)
     if plan.rate and not found.sent and not failures:
         failures.append("no event was sent")
+    wanted = planned(plan.rate, plan.duration, plan.publishers)
     return Verdict(
         check="relay check subscription",
         url=plan.address.url,
@@ -150,6 +153,7 @@ def conclude(
         seconds=seconds,
         failures=failures,
         remarks=[
+            *rate_remarks(found, wanted),
             *order_remarks(found, strict_order=plan.strict_order),
             *notice_remarks(incidents),
         ],

@@ -182,6 +182,12 @@ def order_remarks(found: Deliveries, *, strict_order: bool) -> Iterator[str]:
         )
 
 
+def rate_remarks(found: Deliveries, wanted: int) -> Iterator[str]:
+    """Yield what is to say where fewer events were sent than were wanted."""
+    if found.sent is not None and found.sent < wanted:
+        yield f"only {found.sent:,} of {wanted:,} events could be published in time"
+
+
 def notice_remarks(incidents: Incidents) -> Iterator[str]:
     """Yield what the relay said to humans."""
     if incidents.notices:

@@ -1,6 +1,7 @@
 """One connection: it reads whatever happens, and knows how it ended."""
 
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -151,6 +152,23 @@ async def test_a_relay_that_accepts_and_says_nothing_is_given_up(scheme: str) ->
             await dialer.dial()
     for listener in listeners:
         await listener.aclose()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere 127.0.0.1 is all there is")
+async def test_connections_to_loopback_come_from_several_addresses() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    sources = set()
+    async with trio.open_nursery() as nursery:
+        address = parse_address(f"ws://127.0.0.1:{port}")
+        dialer = Dialer(address, nursery, Keepalive(1, 1), deadline=0.1)
+        for _ in range(2):
+            with pytest.raises(RelayUnreachable):
+                await dialer.dial()
+            async with await listener.accept() as stream:
+                sources.add(stream.socket.getpeername()[0])
+    await listener.aclose()
+    assert len(sources) == 2
 
 
 ANSWER = b"HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nSEC-WEBSOCKET-ACCEPT:  %s \r\n\r\nrest"

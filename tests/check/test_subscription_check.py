@@ -240,6 +240,21 @@ def test_an_event_without_an_answer_fails_the_check() -> None:
     assert (outcome.code, outcome.failures) == (1, "30 events got no answer")
 
 
+class IsSlow(FaultyRelay):
+    async def answer(self, peer: Peer, number: int, event: Event) -> None:
+        if number < 5:
+            # longer than the whole check should take
+            await trio.sleep(0.1)
+        await super().answer(peer, number, event)
+
+
+def test_a_relay_that_holds_a_publisher_up_gets_all_events_nevertheless() -> None:
+    # more than may be without an answer
+    outcome = checked(IsSlow(), "--rate", 4000, "--settle", 20)
+    assert (outcome.code, outcome.failures) == (0, "")
+    assert outcome.verdict["deliveries"]["sent"] == 600
+
+
 class NeedsAuthentication(FaultyRelay):
     async def requested(self, peer: Peer, name: str) -> None:
         await peer.send("AUTH", "challenge")
