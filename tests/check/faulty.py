@@ -34,6 +34,7 @@ class Peer:
         self.stream = stream
         self.protocol = WSConnection(ConnectionType.SERVER)
         self.subscriptions: list[str] = []
+        self.text = ""
         self._turn = trio.Lock()
 
     async def write(self, data: bytes) -> None:
@@ -140,7 +141,11 @@ class FaultyRelay:
                     # not if it is the answer to our own
                     await peer.write(peer.protocol.send(happened.response()))
             case TextMessage():
-                await self._message(peer, json.loads(happened.data))
+                # in parts, as it came
+                peer.text += happened.data
+                if happened.message_finished:
+                    text, peer.text = peer.text, ""
+                    await self._message(peer, json.loads(text))
 
     async def _message(self, peer: Peer, message: list[Any]) -> None:
         if message[0] == "REQ":
