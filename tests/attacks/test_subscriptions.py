@@ -194,14 +194,13 @@ async def test_requests_whose_answers_are_never_read_are_not_taken_without_end(
     async with unharmed(serving), peer(serving.port) as one:
         await one.publish(*notes(200, author=Author("unread"), size=2_000))
         await one.until("OK")
-        sent = 0
+        requests = [["REQ", f"{n}", {}] for n in range(200)]
+        # what is refused is answered, too, and at once
+        requests += [["NEG-OPEN", f"{n}" + "x" * 1_000, {}, ""] for n in range(200)]
+        data = b"".join([wire.text(json.dumps(request)) for request in requests])
         with trio.move_on_after(1.5):
             while True:
-                requests = [["REQ", f"{n % 200}", {}] for n in range(sent, sent + 50)]
-                await one.stream.send_all(
-                    b"".join([wire.text(json.dumps(request)) for request in requests])
-                )
-                sent += 50
+                await one.stream.send_all(data)
         # the reader has paused: TCP pushes back on whoever does not read
         for connection in serving.server._connections:
             assert connection.writer.queued_bytes < 4 << 20
