@@ -38,15 +38,20 @@ async def give_back(
     release = release_memory if release is None else release
     gone_before = 0
     released = trio.current_time()
+    enough = _MANY
     while True:
         await trio.sleep(_INTERVAL)
         ever, now = connections()
         gone = ever - now - gone_before
         due = trio.current_time() - released >= _LONGEST_PAUSE
-        if due or (gone >= _MANY and gone >= now):
+        if due or (gone >= enough and gone >= now):
             release()
             gone_before = ever - now
             released = trio.current_time()
+            # a crowd takes its time to leave, and the last of it hold much of what it had
+            enough = 1
+        else:
+            enough = _MANY
 
 
 def release_memory() -> None:

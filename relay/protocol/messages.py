@@ -72,9 +72,13 @@ class AuthMessage(Message, frozen=True, gc=False):
 
 
 class Refusal(Message, frozen=True, gc=False):
-    """Not a message that can be acted on; `answer` is what to send instead."""
+    """Not a message that can be acted on; `answer` is what to send instead.
+
+    When that is the CLOSED for a REQ, `subscription_id` is what it is about.
+    """
 
     answer: bytes
+    subscription_id: str | None = None
 
 
 def parse_message(text: bytes, limits: Limits) -> Message:
@@ -127,20 +131,22 @@ def _filter_message(verb: str, value: list[object], limits: Limits) -> Message:
     problem = _subscription_id_problem(subscription_id, limits)
     if problem:
         return Refusal(_closed_or_notice(subscription_id, problem))
+    # a count has no subscription
+    ended = subscription_id if verb == "REQ" else None
     elements: Sequence[object] = value[2:]
     if len(elements) == 1 and isinstance(elements[0], list):
         elements = elements[0]  # the wrapped form: ["REQ", id, [filter, filter]]
     if not elements:
         reason = f"invalid: {verb} needs at least one filter"
-        return Refusal(closed(subscription_id, reason))
+        return Refusal(closed(subscription_id, reason), ended)
     if len(elements) > limits.max_filters:
         reason = f"invalid: {len(elements)} filters, at most {limits.max_filters} are allowed"
-        return Refusal(closed(subscription_id, reason))
+        return Refusal(closed(subscription_id, reason), ended)
     try:
         # equal filters need to be answered only once
         filters = tuple(dict.fromkeys([parse_filter(element, limits) for element in elements]))
     except InvalidFilter as error:
-        return Refusal(closed(subscription_id, str(error)))
+        return Refusal(closed(subscription_id, str(error)), ended)
     if verb == "COUNT":
         return CountMessage(subscription_id, filters)
     return RequestMessage(subscription_id, filters)

@@ -5,17 +5,20 @@ State: the connection's challenge, the pubkeys that have authenticated, the open
     message   state                     action
     EVENT     auth needed and missing   Reply (OK false auth-required)
               otherwise                 Publish
-    REQ       auth needed and missing   Reply (CLOSED auth-required)
-              id open                   Subscribe, which replaces
-              a limit reached           Reply (CLOSED); what was open under the id stays open
-              otherwise                 Subscribe
+    REQ       auth needed and missing   Refuse (CLOSED auth-required)
+              a limit reached           Refuse (CLOSED)
+              otherwise                 Subscribe, which replaces what is open under the id
     CLOSE     id open                   Unsubscribe
               otherwise                 nothing (the relay may have ended it meanwhile)
     COUNT     auth needed and missing   Reply (CLOSED auth-required)
               otherwise                 Count
     AUTH      proof good, and room      Reply (OK true), pubkey authenticated
               otherwise                 Reply (OK false)
-    refusal   any                       Reply
+    refusal   of a REQ                  Refuse (CLOSED)
+              otherwise                 Reply
+
+By CLOSED a client knows that nothing is open under an id. So a REQ that is refused ends what was
+open under its id, as one that is accepted does.
 
 Whoever runs the machine does what the actions say, and reports with `ended` when it ends a
 subscription by itself.
@@ -81,6 +84,13 @@ class Unsubscribe(Action, frozen=True, gc=False):
     """End the open subscription of this id."""
 
     subscription_id: str
+
+
+class Refuse(Action, frozen=True, gc=False):
+    """End the subscription that is open under this id, if one is, and send this CLOSED."""
+
+    subscription_id: str
+    text: bytes
 
 
 class Count(Action, frozen=True, gc=False):
@@ -159,6 +169,8 @@ class Peer:
         if type(message) is AuthMessage:
             return self._authenticate(message.event, now)
         assert isinstance(message, Refusal)  # noqa: S101 - parse_message has no other outcome
+        if message.subscription_id is not None:
+            return self._refuse(message.subscription_id, message.answer)
         return Reply(message.answer)
 
     def ended(self, subscription_id: str) -> None:
@@ -171,16 +183,20 @@ class Peer:
     def _subscribe(self, message: RequestMessage) -> Action:
         subscription_id = message.subscription_id
         if self._must_authenticate():
-            return Reply(closed(subscription_id, AUTH_REQUIRED))
+            return self._refuse(subscription_id, closed(subscription_id, AUTH_REQUIRED))
         size = _size_of(message.filters)
         reason = self._lack_of_room(subscription_id, size)
         if reason is not None:
-            return Reply(closed(subscription_id, reason))
+            return self._refuse(subscription_id, closed(subscription_id, reason))
         self._forget(subscription_id)
         self._open[subscription_id] = size
         self._filters += size.filters
         self._values += size.values
         return Subscribe(subscription_id, message.filters)
+
+    def _refuse(self, subscription_id: str, text: bytes) -> Refuse:
+        self._forget(subscription_id)
+        return Refuse(subscription_id, text)
 
     def _lack_of_room(self, subscription_id: str, size: _Size) -> str | None:
         """Return why no subscription of this size can be open under this id, or `None`."""

@@ -29,7 +29,7 @@ from relay.errors import ConnectionLost, PeerClosed, ProtocolViolation, StoreErr
 from relay.protocol.auth import host_of
 from relay.protocol.event import Event
 from relay.protocol.messages import auth_challenge, closed, count, notice, ok
-from relay.protocol.session import Count, Peer, Publish, Reply, Subscribe, Unsubscribe
+from relay.protocol.session import Count, Peer, Publish, Refuse, Reply, Subscribe, Unsubscribe
 from relay.session.core import Core, Ending
 from relay.session.frames import text_frame
 from relay.session.framing import PLAIN, framing_for
@@ -93,6 +93,8 @@ class Connection:
         self._nursery: trio.Nursery | None = None
         self._flushed = trio.Event()
         self._subscriptions: dict[str, Subscription] = {}
+        self.turn = core.turns.of_connection()
+        """For the pages of its subscriptions and counts."""
         self._counting = trio.CapacityLimiter(core.capacity.counts)
         self._unanswered = 0
         self._room = trio.lowlevel.ParkingLot()
@@ -101,6 +103,8 @@ class Connection:
         self._paused = False
         self._closing = False
         self._counts = 0
+        self._counted_values = 0
+        """Of the filters of these counts."""
         self._messages = 0
         self._events = 0
         self._reason = ""
@@ -301,6 +305,9 @@ class Connection:
             return self._subscribe(action, now, nursery)
         elif type(action) is Unsubscribe:
             self._subscriptions.pop(action.subscription_id).close()
+        elif type(action) is Refuse:
+            self._replace(action.subscription_id)
+            self._answer(action.text)
         elif type(action) is Count:
             return self._count(action, now, nursery)
         return False
@@ -323,10 +330,7 @@ class Connection:
 
     def _subscribe(self, action: Subscribe, now: int, nursery: trio.Nursery) -> bool:
         subscription_id = action.subscription_id
-        replaced = self._subscriptions.pop(subscription_id, None)
-        if replaced is not None:
-            # what it has staged leaves before anything of its successor; more does not come
-            replaced.close()
+        self._replace(subscription_id)
         verdict = self._core.policy.judge_request(action.filters, self, now)
         if verdict is not None or self._closing:
             self._peer.ended(subscription_id)
@@ -341,6 +345,13 @@ class Connection:
             nursery.start_soon(subscription.run)
         return True
 
+    def _replace(self, subscription_id: str) -> None:
+        """End what is open under an id that is asked for anew."""
+        replaced = self._subscriptions.pop(subscription_id, None)
+        if replaced is not None:
+            # what it has staged leaves before anything of its successor; more does not come
+            replaced.close()
+
     def ended(self, subscription: Subscription) -> None:
         """Forget a subscription that the relay has ended."""
         if self._subscriptions.get(subscription.subscription_id) is subscription:
@@ -353,31 +364,37 @@ class Connection:
         if verdict is not None:
             self._answer(closed(action.query_id, verdict.reason))
             return False
-        if self._counts >= core.limits.max_subscriptions:
+        values = sum([filter_.values for filter_ in action.filters])
+        if (
+            self._counts >= core.limits.max_subscriptions
+            or self._counted_values + values > core.limits.max_open_values
+        ):
             reason = f"rate-limited: {self._counts} counts are under way on this connection"
             self._answer(closed(action.query_id, reason))
             return False
         try:
             counting = core.reader.count(action.filters, now)
-            if counting.step(core.page_budget()):
+            if not core.turns.are_waited_for and counting.step(core.page_budget()):
                 self._answer(count(action.query_id, counting.total))
             else:
                 self._counts += 1
-                nursery.start_soon(self._count_on, action.query_id, counting)
+                self._counted_values += values
+                nursery.start_soon(self._count_on, action.query_id, counting, values)
         except StoreError as error:
             self._answer(self._count_failed(action.query_id, error))
         return True
 
-    async def _count_on(self, query_id: str, counting: Counting) -> None:
+    async def _count_on(self, query_id: str, counting: Counting, values: int) -> None:
         try:
             async with self._counting:
-                while not counting.step(self._core.page_budget()):
-                    await trio.lowlevel.checkpoint()
+                while not await self.turn.take(lambda: counting.step(self._core.page_budget())):
+                    pass
             answer = count(query_id, counting.total)
         except StoreError as error:
             answer = self._count_failed(query_id, error)
         finally:
             self._counts -= 1
+            self._counted_values -= values
         await self.writer.send(lambda: text_frame(answer))
 
     def _count_failed(self, query_id: str, error: StoreError) -> bytes:

@@ -16,6 +16,7 @@ from relay.protocol.limits import Limits
 from relay.protocol.verify import SignatureVerifier
 from relay.session.framing import Published
 from relay.session.transport import Compression
+from relay.session.turns import Turns
 from relay.session.writer import Writer
 from relay.store.api import EventReader, LogEntry
 
@@ -187,6 +188,8 @@ class Core:
     compression: Compression = Compression.SHARED
     """What is agreed to when a client offers compression."""
     matcher: Matcher[Listener] = field(default_factory=Matcher)
+    turns: Turns = field(default_factory=Turns)
+    """For whatever asks the store in pieces."""
     recent_ids: RecentIds = field(default_factory=RecentIds)
     """Ids that are stored for certain: what is among them is a duplicate."""
     recent_ephemeral_ids: RecentIds = field(default_factory=RecentIds)

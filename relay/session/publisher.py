@@ -117,12 +117,13 @@ class Publisher:
     async def _publish_foreign(self, until: int, touched: dict[Writer, None]) -> None:
         log, reader = self._core.log, self._core.reader
         while log.position < until:
-            tail = reader.tail(log.position, _GAP_ENTRIES, _GAP_BYTES, self._core.now())
+            before = log.position
+            tail = reader.tail(before, _GAP_ENTRIES, _GAP_BYTES, self._core.now())
             for entry in tail.entries:
                 if entry.seq > until:
                     break
                 self._tell(entry, touched)
-            if tail.position <= log.position:
+            if tail.position <= before:
                 log.skip_to(until)
             log.skip_to(min(until, tail.position))
             await trio.lowlevel.checkpoint()

@@ -46,7 +46,7 @@ _QUIET = 0.25
 _DRAIN_INTERVAL = 0.05
 """Seconds between two looks at what has settled."""
 _REFUSED_AT_ONCE = 256
-"""So many connections beyond the limit are still told so; more are reset."""
+"""So many connections beyond a limit are still told so; more are reset."""
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,13 +103,14 @@ class Server:
         self._connections: set[Connection] = set()
         self._gone = trio.lowlevel.ParkingLot()
         self._open = 0
+        self._refused = 0
         self._by_address: Counter[str] = Counter()
         self._stopping = trio.Event()
         self._forced = trio.Event()
 
     @property
     def open_connections(self) -> int:
-        """Connections that are open, whether or not their handshake is done."""
+        """Connections that were let in, whether or not their handshake is done."""
         return self._open
 
     def count_connections(self) -> tuple[int, int]:
@@ -191,15 +192,16 @@ class Server:
     async def _guarded(self, stream: SocketStream) -> None:
         """Serve one stream, whatever happens."""
         address = stream.peer_address[0]
-        counted = not _is_loopback(address)
-        self._open += 1
         self._core.counters.connections += 1
-        self._by_address[address] += 1
+        refusal = self._refusal(address)
+        if refusal is None:
+            self._open += 1
+            self._by_address[address] += 1
+        else:
+            # it takes no place of anybody's: else one address could fill the relay with these
+            self._refused += 1
         try:
-            refusal = self._refusal(self._by_address[address] if counted else 0)
-            if refusal is not None and self._open > (
-                self._admission.max_connections + _REFUSED_AT_ONCE
-            ):
+            if refusal is not None and self._refused > _REFUSED_AT_ONCE:
                 stream.reset()
                 return
             await self._serve(stream, address, refusal)
@@ -209,17 +211,22 @@ class Server:
             self._core.counters.faults += 1
             self._core.journal("error", "connection failed", address=address, exc_info=True)
         finally:
-            self._open -= 1
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
+            if refusal is None:
+                self._open -= 1
+                self._by_address[address] -= 1
+                if not self._by_address[address]:
+                    del self._by_address[address]
+            else:
+                self._refused -= 1
             # closes the socket before it can be cancelled
             await stream.aclose()
 
-    def _refusal(self, from_address: int) -> str | None:
-        if self._open > self._admission.max_connections:
+    def _refusal(self, address: str) -> str | None:
+        if self._open >= self._admission.max_connections:
             return "The relay is full."
-        if from_address > self._admission.max_connections_per_address:
+        if self._by_address[
+            address
+        ] >= self._admission.max_connections_per_address and not _is_loopback(address):
             return "Too many connections from this address."
         return None
 

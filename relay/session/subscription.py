@@ -36,6 +36,7 @@ from relay.session.backlog import Backlog
 from relay.session.core import BackPressure, Core
 from relay.session.frames import text_frame
 from relay.session.framing import Framing, Published
+from relay.session.turns import Turn
 from relay.session.writer import Writer
 from relay.store.api import Page, Query
 
@@ -44,6 +45,11 @@ _DROPPING: Final = frozenset({BackPressure.DROP_OLDEST, BackPressure.DROP_NEW})
 
 class Owner(Protocol):
     """The connection, as a subscription sees it."""
+
+    @property
+    def turn(self) -> Turn:
+        """For what it asks the store."""
+        ...
 
     def ended(self, subscription: "Subscription") -> None:
         """Note that the relay has ended a subscription, and has told the peer."""
@@ -144,7 +150,7 @@ class Subscription:
             query = core.reader.query(self._filters, core.limits.default_limit, core.now())
             self.position = query.position
             self._query = query
-            if self.writer.has_room:
+            if self.writer.has_room and not core.turns.are_waited_for:
                 page = self._next_page(query)
                 finished = page.finished
                 frames = self._page_frames(query, page)
@@ -308,11 +314,9 @@ class Subscription:
 
     async def _send_stored(self, query: Query) -> None:
         while self._query is not None:
-            page = self._next_page(query)
+            page = await self._owner.turn.take(partial(self._next_page, query))
             if page.rows or page.finished:
                 await self.writer.send(partial(self._page_frames, query, page))
-            else:
-                await trio.lowlevel.checkpoint()
 
     def _next_page(self, query: Query) -> Page:
         core, capacity, work = self._core, self._core.capacity, self._framing.work
@@ -337,21 +341,24 @@ class Subscription:
         return text_frame(closed(self.subscription_id, f"error: {error}"))
 
     async def _catch_up(self) -> None:
-        core = self._core
-        while self.position < core.log.position:
-            entries, reached = core.read_log(self.position)
-            now = core.now()
-            rows = [
-                record.raw
-                for _, record in entries
-                if matches_any(self._filters, record.event)
-                and ((expires := expiration(record.event)) is None or expires > now)
-            ]
-            core.counters.deliveries += len(rows)
+        while self.position < self._core.log.position:
+            rows, reached = await self._owner.turn.take(self._read_on)
             if rows:
                 await self._wait_room()
                 await self.writer.send(partial(self._framing.event_frames, self.prefix, rows))
-            else:
-                await trio.lowlevel.checkpoint()
             # only now: a position never runs ahead of what was handed over
             self.position = reached
+
+    def _read_on(self) -> tuple[list[bytes], int]:
+        """Return what it wants of the next stretch of the log, and where that ends."""
+        core = self._core
+        entries, reached = core.read_log(self.position)
+        now = core.now()
+        rows = [
+            record.raw
+            for _, record in entries
+            if matches_any(self._filters, record.event)
+            and ((expires := expiration(record.event)) is None or expires > now)
+        ]
+        core.counters.deliveries += len(rows)
+        return rows, reached

@@ -39,6 +39,7 @@ STALLED: Final = "stalled: nothing could be sent within the write timeout"
 """Why a connection was lost whose peer is still there; see `Writer`."""
 GONE: Final = "the peer is gone"
 
+_CLOSE: Final = 0x88
 _WAKE: Final = b""
 """An empty chunk: nothing to send, only a reason to look at the rest."""
 
@@ -80,6 +81,7 @@ class Writer:
         self._idle = False
         self._over = False
         self._lost = False
+        self._abandoned = False
         self._room = trio.lowlevel.ParkingLot()
 
     @property
@@ -144,6 +146,8 @@ class Writer:
             self._enqueue(chunk)
         else:
             self._write_through(direct, chunk)
+            if self._room and self.has_room:
+                self._room.unpark_all()
 
     def write_through(self, frame: bytes) -> bool:
         """Send one frame straight to the socket, if nothing else is to be sent before it.
@@ -162,9 +166,12 @@ class Writer:
             return
         if self._idle and self._direct is not None and not self._control:
             self._write_through(self._direct, frame)
-            return
-        self._control[frame[0]] = frame
-        self._wake()
+        else:
+            self._control[frame[0]] = frame
+            self._wake()
+        if frame[0] == _CLOSE:
+            # nothing may follow it (RFC 6455 section 5.5.1)
+            self.abandon()
 
     def finish(self, last_frame: bytes = b"") -> None:
         """Let `run` return after sending what is queued, then `last_frame` (a Close).
@@ -186,7 +193,7 @@ class Writer:
             while True:
                 self._queue.receive_nowait()
         self._queued_chunks = self._queued_bytes = 0
-        self._over = True
+        self._over = self._abandoned = True
         self._wake()
 
     def forget(self) -> None:
@@ -235,6 +242,10 @@ class Writer:
                 self._pending.append(await self._queue.receive())
                 self._idle = False
             self._collect()
+            if self._abandoned:
+                # the channel may have handed over a chunk that `abandon` did not see any more
+                self._pending.clear()
+                self._queued_chunks = self._queued_bytes = 0
             try:
                 await self._send_some()
             except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -9,7 +9,7 @@ import trio
 
 from relay.session.core import Timing
 from relay.session.server import Admission
-from tests.attacks.peer import Ended, caller, peer, together
+from tests.attacks.peer import Ended, Peer, caller, peer, together
 from tests.attacks.witness import HONEST, unharmed, unharmed_process
 from tests.served import served_relay
 from tests.session import wire
@@ -126,3 +126,27 @@ async def test_thousands_of_idle_connections_hold_nobody_up(
 
     async with unharmed(serving):
         await together([attack] * count, at_once=count)
+
+
+async def test_one_address_cannot_fill_the_relay_with_connections_that_are_refused(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is refused for its address is no connection: it takes no place of anybody else's."""
+    # every loopback address is the same machine, but not the same address
+    monkeypatch.setattr("relay.session.server._is_loopback", lambda _address: False)
+    admission = Admission(max_connections=LIMIT, max_connections_per_address=10)
+    serving = await serve(nursery, admission=admission)
+
+    async def attack() -> None:
+        stream = await trio.open_tcp_stream("127.0.0.1", serving.port, local_address="127.0.0.2")
+        async with stream:
+            # no head ever comes: such a connection is kept for as long as a handshake may take
+            with trio.move_on_after(2):
+                await Peer(stream).rest()
+
+    async with unharmed(serving), trio.open_nursery() as attackers:
+        for _ in range(4 * LIMIT):
+            attackers.start_soon(attack)
+        await trio.sleep(0.5)
+        async with peer(serving.port) as newcomer:
+            await newcomer.alive()

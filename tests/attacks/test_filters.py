@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import trio
 
 from relay.protocol.filters import parse_filter
 from relay.protocol.limits import Limits
@@ -129,6 +130,25 @@ async def attack(relay: ServedRelay, connections: int, rounds: int) -> None:
                     await endings(one, 1)
 
     await together([partial(ask, number) for number in range(connections)], connections)
+
+
+@pytest.mark.slow
+async def test_slow_queries_under_way_by_the_hundred_hold_nobody_up(tmp_path: Path) -> None:
+    """F4 across connections: each makes a page at its turn, and the turns take no longer."""
+    fill(tmp_path / "events.sqlite", 20_000)
+    slow = SHAPES["all tags and nobody"]
+    requests = [wire.text(json.dumps(["REQ", f"{n}", *slow])) for n in range(20)]
+    requests += [wire.text(json.dumps(["COUNT", f"count {n}", *slow])) for n in range(8)]
+    with served_relay(tmp_path) as relay:
+        async with unharmed_process(relay):
+
+            async def ask() -> None:
+                async with peer(relay.port) as one:
+                    await one.say(*requests)
+                    # far from finished; the witness has gone on all the same
+                    await trio.sleep(8)
+
+            await together([ask] * 30, at_once=30)
 
 
 async def test_a_count_of_everything_on_many_connections_at_once_holds_nobody_up(

@@ -14,6 +14,7 @@ from relay.protocol.session import (
     Count,
     Peer,
     Publish,
+    Refuse,
     Reply,
     Subscribe,
     Unsubscribe,
@@ -40,7 +41,7 @@ def say(one: Peer, *message: object) -> Action | None:
 
 
 def reply(action: Action | None) -> list[Any]:
-    assert isinstance(action, Reply)
+    assert isinstance(action, Reply | Refuse)
     decoded = json.loads(action.text)
     assert isinstance(decoded, list)
     return decoded
@@ -93,13 +94,13 @@ def test_all_open_subscriptions_together_have_a_limit_of_filters() -> None:
     assert isinstance(say(one, "REQ", "0", {}), Subscribe), "a replacement has its own room"
     assert isinstance(say(one, "REQ", "more", {}), Subscribe)
     assert reply(say(one, "REQ", "0", {}, {"limit": 1}))[0] == "CLOSED"
-    assert "0" in one.subscriptions, "what was open stays open"
+    assert "0" not in one.subscriptions, "CLOSED says that nothing is open under it"
     one.ended("1")
     say(one, "CLOSE", "2")
     say(one, "CLOSE", "2")
     for number in range(2):
         assert isinstance(say(one, "REQ", f"again {number}", {}, {"limit": 1}), Subscribe)
-    assert reply(say(one, "REQ", "too many", {}))[0] == "CLOSED"
+    assert reply(say(one, "REQ", "too many", {}, {"limit": 1}))[0] == "CLOSED"
 
 
 def test_all_open_filters_together_have_a_limit_of_values() -> None:
@@ -223,3 +224,18 @@ def test_any_conversation_keeps_the_machine_consistent(conversation: list[bytes]
             assert json.loads(action.text)[0] in ("OK", "CLOSED", "NOTICE", "NEG-ERR")
         assert one.subscriptions == open_ids
         assert len(open_ids) <= 3
+
+
+@pytest.mark.parametrize("bad", [[], [{"kinds": ["1"]}], [[]], [1], [{}] * 20], ids=repr)
+def test_a_request_that_is_refused_ends_what_was_open_under_its_id(bad: list[Any]) -> None:
+    one = peer(max_filters=10)
+    say(one, "REQ", "a", {})
+    say(one, "REQ", "b", {})
+    action = say(one, "REQ", "a", *bad)
+    assert isinstance(action, Refuse)
+    assert action.subscription_id == "a"
+    assert reply(action)[:2] == ["CLOSED", "a"]
+    assert set(one.subscriptions) == {"b"}
+    # a count of the same name is another matter
+    assert isinstance(say(one, "COUNT", "b", *bad), Reply)
+    assert set(one.subscriptions) == {"b"}

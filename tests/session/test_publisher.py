@@ -157,3 +157,16 @@ async def test_a_gap_that_cannot_be_read_is_closed_later_and_ends_nothing(
         source.fails = False
         assert [(await reader.event(live)).id for _ in range(2)] == [foreign.id, own.id]
         await reader.nothing(0.1)
+
+
+async def test_f1_a_gap_longer_than_one_look_at_the_log_is_published_whole(
+    nursery: trio.Nursery,
+) -> None:
+    store = MemoryStore()
+    serving = await serve(nursery, store=store)
+    events = notes(1_300)
+    async with client(serving.url) as one:
+        live = await one.subscribe({"kinds": [1]})
+        # another process of the same relay, in one commit
+        store.writer().commit([record(event) for event in events], NOW)
+        assert [(await one.event(live)).id for _ in events] == [event.id for event in events]

@@ -441,3 +441,18 @@ async def test_a_forced_stop_does_not_wait_for_the_drain(nursery: trio.Nursery) 
         serving.server.force()
         await serving.until(open_connections=0)
     deaf.close()
+
+
+async def test_p1_a_refused_request_ends_the_subscription_that_it_was_to_replace(
+    nursery: trio.Nursery,
+) -> None:
+    serving = await serve(nursery)
+    async with client(serving.url) as one:
+        await one.subscribe({"kinds": [1]}, name="s")
+        before = await tasks()
+        await one.send(["REQ", "s", {"kinds": "not a list"}])
+        await one.expect("CLOSED", "s")
+        await serving.until(subscriptions=0)
+        assert await tasks() == before - 1
+        await one.accept(*notes(2))
+        await one.nothing(0.1)

@@ -266,6 +266,61 @@ async def test_abandon_drops_the_queue_but_not_half_a_frame_nor_control() -> Non
     assert pipe.sent == b"half\x88close"
 
 
+async def test_abandon_drops_what_the_task_was_handed_and_has_not_sent() -> None:
+    pipe = Pipe()
+    writer = Writer(pipe, on_lost=lambda _: None)
+    with trio.fail_after(2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(writer.run)
+            await settled()
+            # control, then a chunk for the task that waits, which has no turn before the end
+            pipe.takes = 0
+            writer.control(frames.pong_frame(b"last"))
+            writer.stage(b"dropped")
+            writer.flush()
+            writer.abandon()
+            pipe.drain()
+    assert pipe.sent == frames.pong_frame(b"last")
+    assert writer.queued_chunks == 0
+    assert writer.queued_bytes == 0
+
+
+async def test_nothing_leaves_behind_a_close(make: Making) -> None:
+    pipe = Pipe(takes=0)
+    writer = make(pipe)
+    await settled()
+    writer.stage(b"first")
+    writer.flush()
+    await settled()
+    writer.stage(b"second")
+    writer.flush()
+    writer.control(b"\x88\x00")
+    assert not writer.stage(b"third")
+    writer.stage_answer(b"fourth")
+    writer.flush()
+    pipe.drain()
+    await settled()
+    assert pipe.sent.endswith(b"\x88\x00")
+    assert pipe.sent.removesuffix(b"\x88\x00") in (b"", b"first")
+
+
+async def test_f3_who_waits_for_room_is_woken_when_a_flush_sends_all_that_was_staged(
+    make: Making,
+) -> None:
+    pipe = Pipe()
+    writer = make(pipe, max_bytes=4)
+    await settled()
+    assert writer.stage(b"large")
+    assert not writer.has_room
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.send, lambda: b"behind it")
+        await settled()
+        writer.flush()
+        await settled()
+        nursery.cancel_scope.cancel()
+    assert pipe.sent == b"largebehind it"
+
+
 async def test_a_stalled_socket_loses_the_connection_after_the_write_timeout(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
