@@ -13,7 +13,7 @@ import click
 
 from relay import __version__
 from relay.errors import RelayError
-from relay.ops import check_commands
+from relay.ops import allocator, check_commands
 from relay.ops.config import LogFormat, LogLevel
 from relay.ops.settings import FILE_VARIABLE, load, read
 
@@ -116,6 +116,7 @@ def serve(
             "logging.format": log_format,
         },
     )
+    allocator.choose(config.allocator)
     # Imported late: the other commands need nothing of what serving needs.
     from relay.ops import app, logs  # noqa: PLC0415
 

@@ -20,6 +20,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
 CompressionMode = Literal["shared", "per_connection", "off"]
 BackPressurePolicy = Literal["catch-up", "block", "drop-oldest", "drop-new", "disconnect"]
+Allocator = Literal["python", "system"]
 MetricsAccess = Literal["local", "everyone", "nobody"]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Interval = Annotated[float, Meta(ge=0.1, le=86_400)]
@@ -99,6 +100,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     verifiers: Annotated[int, Meta(ge=0, le=64)] | None = None
     """How many further processes check signatures when many events come in. By default none on one
     processor, one on two or three, two on more."""
+    allocator: Allocator = "python"
+    """Who manages the relay's memory. `python` is faster; with `system` an event costs 3 to 11 %
+    more processor time, but nearly all memory is given back when many connections have gone."""
     drain_timeout: Seconds = 5.0
     """Seconds that a stop may take to answer and flush what is in flight."""
     information: RelayInformation = RelayInformation()
