@@ -1,16 +1,18 @@
 """What others commit to the same store reaches the subscriptions too, once and in order."""
 
+from typing import Any
+
 import trio
 
 from relay.errors import StoreUnavailable
 from relay.protocol.event import record
 from relay.protocol.filters import Filter
-from relay.session.core import Timing
-from relay.store.api import Tail
+from relay.session.core import Capacity, Timing
+from relay.store.api import LogEntry, Tail
 from relay.store.memory import MemoryReader, MemoryStore
 from tests.corpus import Author
-from tests.served import client
-from tests.session.serving import NOW, notes, serve
+from tests.served import Client, client
+from tests.session.serving import NOW, events_of, notes, serve
 
 
 async def test_commits_of_another_process_are_found_and_published(nursery: trio.Nursery) -> None:
@@ -170,3 +172,53 @@ async def test_f1_a_gap_longer_than_one_look_at_the_log_is_published_whole(
         # another process of the same relay, in one commit
         store.writer().commit([record(event) for event in events], NOW)
         assert [(await one.event(live)).id for _ in events] == [event.id for event in events]
+
+
+async def test_p3_nothing_falls_between_two_steps_of_a_subscription(
+    nursery: trio.Nursery,
+) -> None:
+    # an event in every single step of the scheduler: whatever a subscription waits for between
+    # finding that it has everything and being told what is new, something comes meanwhile
+    store = MemoryStore()
+    serving = await serve(
+        nursery,
+        store=store,
+        capacity=Capacity(outbox_bytes=4_000, page_events=5),
+        timing=Timing(follow_interval=1000.0),
+    )
+    events = notes(800)
+    records = [record(event) for event in events]
+    writer = store.writer()
+    names = [f"s{number}" for number in range(20)]
+    async with client(serving.url) as one, client(serving.url) as two:
+
+        async def publish() -> None:
+            for number, new in enumerate(records, 1):
+                writer.commit([new], NOW)
+                await serving.server._publisher.publish([LogEntry(number, new)], {})
+                await trio.lowlevel.checkpoint()
+
+        async def ask(by: Client, mine: list[str]) -> None:
+            for name in mine:
+                await by.send(["REQ", name, {"kinds": [1], "limit": 5_000}])
+                await trio.sleep(0.01)
+
+        async def listen(to: Client, mine: list[str]) -> None:
+            for _ in range(len(mine) * (len(events) + 1) + 1):
+                heard[to].append(await to.receive())
+
+        heard: dict[Client, list[list[Any]]] = {one: [], two: []}
+        async with trio.open_nursery() as everybody:
+            everybody.start_soon(publish)
+            for by, mine in ((one, names[:10]), (two, names[10:])):
+                everybody.start_soon(ask, by, mine)
+                everybody.start_soon(listen, by, mine)
+        expected = [event.id for event in events]
+        for by, mine in ((one, names[:10]), (two, names[10:])):
+            for name in mine:
+                ids = events_of(heard[by], name)
+                assert len(ids) == len(set(ids))
+                assert sorted(ids) == sorted(expected)
+                end = heard[by].index(next(m for m in heard[by] if m[:2] == ["EOSE", name]))
+                live = events_of(heard[by][end:], name)
+                assert live == expected[len(expected) - len(live) :]
