@@ -16,7 +16,8 @@ not yet answered is bounded for each connection by its reader, and for all by `i
 
 Known duplicates are answered before the signature is looked at: the id was recomputed from the
 content, so it can only be that very event. The memory of recent ids holds stored events only,
-which no attacker can bring about without a valid signature. A request for deletion empties it,
+which no attacker can bring about without a valid signature, and only such as are never replaced. A
+request for deletion empties it,
 before any event behind it is compared with that memory: so its signature is checked at once, and
 once more with its batch.
 """
@@ -29,7 +30,15 @@ from typing import Final, NamedTuple, Protocol
 import trio
 
 from relay.errors import CompanionLost, StoreError
-from relay.protocol.event import KIND_DELETION, Event, Record, canonical_json, is_ephemeral
+from relay.protocol.event import (
+    KIND_DELETION,
+    Event,
+    KindClass,
+    Record,
+    canonical_json,
+    is_ephemeral,
+    kind_class,
+)
 from relay.protocol.messages import ok, ok_stored
 from relay.protocol.verify import BAD_ID, event_digest
 from relay.session.committer import Committer
@@ -347,7 +356,9 @@ class Ingest:
                 outcome, seq = next(committed)
                 if outcome is Outcome.STORED:
                     counters.events_stored += 1
-                    recent.add(event_id)
+                    if kind_class(record.event.kind) is KindClass.REGULAR:
+                        # others can be replaced, and what has replaced them can expire
+                        recent.add(event_id)
                     entries.append(LogEntry(seq, record))
                     self._answer(submission, ok_stored(event_id), touched)
                 elif outcome in _KNOWN:

@@ -48,4 +48,6 @@ class Turn:
         if self._own is None:
             self._own = trio.StrictFIFOLock()
         async with self._own, self._everybody:
+            # given the turn and then cancelled, before it came to that
+            await trio.lowlevel.checkpoint_if_cancelled()
             return work()

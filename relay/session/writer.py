@@ -222,6 +222,8 @@ class Writer:
             if self._over:
                 return
             await self._room.park()
+            # woken and then cancelled, before it was its turn
+            await trio.lowlevel.checkpoint_if_cancelled()
         if not self._over:
             self.stage(make())
             self.flush()

@@ -456,3 +456,17 @@ async def test_p1_a_refused_request_ends_the_subscription_that_it_was_to_replace
         assert await tasks() == before - 1
         await one.accept(*notes(2))
         await one.nothing(0.1)
+
+
+async def test_what_was_replaced_by_something_that_has_expired_is_taken_again(
+    nursery: trio.Nursery,
+) -> None:
+    clock = [float(NOW)]
+    serving = await serve(nursery, wall_clock=lambda: clock[0])
+    old = AUTHOR.sign(30_023, "old", [("d", "a")], NOW - 20)
+    brief = AUTHOR.sign(30_023, "brief", [("d", "a"), ("expiration", str(NOW + 5))], NOW - 10)
+    async with client(serving.url) as one:
+        await one.accept(old, brief)
+        clock[0] += 10
+        assert await one.publish(old) == (True, "")
+        assert [event.id for event in await one.request({"kinds": [30_023]})] == [old.id]

@@ -231,6 +231,21 @@ async def test_a_cancelled_send_has_sent_nothing(make: Making) -> None:
     assert b"never" not in pipe.sent
 
 
+async def test_p1_who_is_woken_and_then_cancelled_has_sent_nothing(make: Making) -> None:
+    pipe = Pipe()
+    writer = make(pipe, max_bytes=4)
+    await settled()
+    assert writer.stage(b"large")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.send, lambda: b"of a subscription that was replaced")
+        await settled()
+        # makes room, and tells who waits for it; whose end comes before its turn
+        writer.flush()
+        nursery.cancel_scope.cancel()
+    await settled()
+    assert pipe.sent == b"large"
+
+
 async def test_finish_flushes_everything_and_ends_with_the_last_frame() -> None:
     pipe = Pipe(takes=3)
     writer = Writer(pipe, on_lost=lambda _: None)

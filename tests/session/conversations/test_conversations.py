@@ -21,6 +21,9 @@ from tests.session.conversations.script import Script, scripts
 EXAMPLES = 60
 SLOW_EXAMPLES = 3_000
 
+pytestmark = pytest.mark.timeout(1_200)
+"""Whoever finds something is given the time to make it small."""
+
 drawn = settings(
     max_examples=EXAMPLES,
     # the machine's load is no property of the relay
