@@ -33,6 +33,12 @@ class RecentLog:
             self._bytes -= len(oldest.record.raw)
             self._start = oldest.seq
 
+    def forget(self) -> None:
+        """Let go of what is kept; the store has it all."""
+        self._entries.clear()
+        self._bytes = 0
+        self._start = self.position
+
     def skip_to(self, position: int) -> None:
         """Note that up to `position` nothing more is to be shown (events removed since)."""
         self.position = max(self.position, position)

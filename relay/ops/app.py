@@ -95,7 +95,7 @@ async def _serve(config: Config) -> int:
                     "memory" if config.store_path is None else str(config.store_path),
                 )
                 settle()
-                nursery.start_soon(give_back, server.count_connections)
+                nursery.start_soon(give_back, server.count_connections, core.forget_caches)
                 drained = await server.run()
             finally:
                 reader.close()

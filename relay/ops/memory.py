@@ -29,7 +29,9 @@ _YOUNG: Final = (700, 10, 1_000_000)
 
 
 async def give_back(
-    connections: Callable[[], tuple[int, int]], release: Callable[[], None] | None = None
+    connections: Callable[[], tuple[int, int]],
+    forget_caches: Callable[[], None],
+    release: Callable[[], None] | None = None,
 ) -> None:
     """Release memory when more connections have gone than are left, and now and then.
 
@@ -45,6 +47,7 @@ async def give_back(
         gone = ever - now - gone_before
         due = trio.current_time() - released >= _LONGEST_PAUSE
         if due or (gone >= enough and gone >= now):
+            forget_caches()
             release()
             gone_before = ever - now
             released = trio.current_time()

@@ -201,6 +201,15 @@ class Core:
         """Return the time in whole Unix seconds."""
         return int(self.wall_clock())
 
+    def forget_caches(self) -> None:
+        """Let go of what is kept only to be quick.
+
+        It is little, but among the memory of many connections, and keeps all of that from being
+        given back.
+        """
+        self.log.forget()
+        self.recent_ids.clear()
+
     def page_budget(self) -> Callable[[], bool]:
         """Return a fresh budget for one page of a stored query."""
         clock = self.steady_clock

@@ -51,3 +51,14 @@ def test_skipping_what_is_no_longer_there_never_goes_back() -> None:
     log.skip_to(5)
     assert log.position == 9
     assert seqs(log.after(2, 100)) == []
+
+
+def test_what_is_forgotten_is_read_from_the_store_and_the_position_stays() -> None:
+    log = filled(11, 12, 13, start=10)
+    log.forget()
+    assert log.position == 13
+    assert log.after(12, 10) is None
+    assert log.after(13, 10) == []
+    log.append(*entries(14))
+    assert seqs(log.after(13, 10)) == [14]
+    assert log.after(12, 10) is None

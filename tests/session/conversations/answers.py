@@ -132,10 +132,20 @@ class Answers:
             return "no such answer"
         possible = {
             self._ledger.would(event, position, now)
-            for position in range(since.position, ok.at.position + 1)
+            for position in range(self._known(since), ok.at.position + 1)
             for now in (since.now, ok.at.now)
         }
         return None if possible & allowed else f"{possible} between {since} and {ok.at}"
+
+    def _known(self, moment: Moment) -> int:
+        """Return the position of the log that the relay knew of at least.
+
+        What other processes commit it hears of a little later, or with its own next commit.
+        """
+        position = moment.position
+        while position and position not in self._stage.committer.own:
+            position -= 1
+        return position
 
     def _judge_counts(self, visit: Visit) -> None:
         asked = {one.name: one for one in visit.said if one.verb == "count"}

@@ -42,7 +42,7 @@ from tests.session.conversations.visit import Visit
 
 _FRAMES: Final = [wire.text(event_message(one.event)) for one in POOL]
 _HALF_SECOND: Final = 0.5
-_ROUNDS: Final = 400
+_ROUNDS: Final = 10_000
 """More rounds of reading than any conversation needs."""
 
 
