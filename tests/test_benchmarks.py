@@ -129,6 +129,7 @@ def run(output: Path, *arguments: str) -> dict[str, Any]:
     return document
 
 
+@pytest.mark.slow
 def test_a_small_run_of_every_scenario(tmp_path: Path) -> None:
     document = run(tmp_path)
     assert document["differences"] == []
