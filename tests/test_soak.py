@@ -7,8 +7,7 @@ connections and memory as before, with no error in the log (failures F3, F7, F11
 In full the load lasts ten minutes. A shorter one has as many connections, for two minutes at least:
 what many connections leave behind is found in the first seconds, what time leaves behind is not.
 
-The baseline is that of a relay that has served: what its first peers make it load and remember is
-no leak. Memory within 10 % of that needs the system's allocator (see `relay.ops.allocator`); with
+Memory within 10 % of that needs the system's allocator (see `relay.ops.allocator`); with
 Python's own, which is faster, twice the baseline stays, for the next crowd.
 """
 
@@ -29,7 +28,6 @@ MEMORY_TOLERANCE: Final = 10
 """Percent by which the relay's memory may have grown after everybody has left."""
 CONFIG: Final = 'allocator = "system"'
 
-_FIRST_PEERS: Final = 200
 _BESIDES: Final = 240
 _SETTLE: Final = 30
 
@@ -38,12 +36,6 @@ def _loaded(relay: ServedRelay, seconds: float, *arguments: object) -> Outcome:
     command = ("load", "--json", "--url", relay.url, "--settle", _SETTLE)
     tolerance = ("--memory-tolerance", MEMORY_TOLERANCE)
     return finish(start(*command, *tolerance, *arguments), timeout=seconds + _BESIDES)
-
-
-def _serve_the_first(relay: ServedRelay) -> None:
-    load = ("load", "--url", relay.url, "--connections", _FIRST_PEERS, "--duration", 4)
-    outcome = finish(start(*load, "--settle", 2, "--memory-tolerance", 100), timeout=_BESIDES)
-    assert outcome.code == 0, outcome.stdout
 
 
 def _judge(outcome: Outcome, relay: ServedRelay) -> None:
@@ -61,7 +53,6 @@ def test_f3_f11_thousands_of_subscriptions_lose_nothing_and_leave_nothing(
 ) -> None:
     seconds = max(FEWEST_SECONDS, SECONDS * scale)
     with served_relay(tmp_path, config=CONFIG) as relay:
-        _serve_the_first(relay)
         outcome = _loaded(
             relay,
             seconds,
@@ -80,7 +71,6 @@ def test_f3_f11_thousands_of_subscriptions_lose_nothing_and_leave_nothing(
 def test_f7_connections_that_come_and_go_leave_nothing(tmp_path: Path, scale: float) -> None:
     visits = int(CHURN * scale)
     with served_relay(tmp_path, config=CONFIG) as relay:
-        _serve_the_first(relay)
         outcome = _loaded(relay, visits / 50, "--churn", visits)
         _judge(outcome, relay)
     assert outcome.verdict["churn"]["completed"] == visits

@@ -41,6 +41,8 @@ from relay.check.verdict import (
 
 OWN_DESCRIPTORS: Final = 64
 """What a process needs beside its connections."""
+_FIRST_PEERS: Final = 200
+"""At most so many connections come and go before a relay's state is read for the first time."""
 _LOOK_AGAIN: Final = 0.5
 
 
@@ -82,7 +84,12 @@ class _Load:
 
     async def run(self, ground: Ground) -> Verdict:
         plan = self._plan
-        # the first answer may have to load what later ones find
+        if not plan.churn:
+            # what its first peers make a relay load and remember is not what it must give back
+            ground.display.describe = lambda: "a few connections come and go first"
+            first = Visits(ground, min(_FIRST_PEERS, plan.connections), plan.ways)
+            with ground.interrupt.soon():
+                await first.run(plan.at_once)
         await self._states.read()
         before = await self._states.read()
         return await (self._churn if plan.churn else self._load)(ground, before)

@@ -365,11 +365,8 @@ class Connection:
             self._answer(closed(action.query_id, verdict.reason))
             return False
         values = sum([filter_.values for filter_ in action.filters])
-        if (
-            self._counts >= core.limits.max_subscriptions
-            or self._counted_values + values > core.limits.max_open_values
-        ):
-            reason = f"rate-limited: {self._counts} counts are under way on this connection"
+        reason = self._too_many_counts(values)
+        if reason is not None:
             self._answer(closed(action.query_id, reason))
             return False
         try:
@@ -383,6 +380,18 @@ class Connection:
         except StoreError as error:
             self._answer(self._count_failed(action.query_id, error))
         return True
+
+    def _too_many_counts(self, values: int) -> str | None:
+        """Return why no further count with so many values in its filters is made, or `None`."""
+        limits = self._core.limits
+        if self._counts >= limits.max_subscriptions:
+            return f"rate-limited: {self._counts} counts are under way on this connection"
+        if self._counted_values + values > limits.max_open_values:
+            return (
+                "rate-limited: the filters of all counts under way on a connection hold at most"
+                f" {limits.max_open_values} values together"
+            )
+        return None
 
     async def _count_on(self, query_id: str, counting: Counting, values: int) -> None:
         try:

@@ -179,9 +179,8 @@ class LosesSome(FaultyRelay):
 def test_connections_that_are_lost_while_opening_fail_the_check() -> None:
     outcome = loaded(LosesSome(), "--at-once", 1)
     assert outcome.code == 1
-    assert outcome.failures == (
-        "4 connections ended too early: the relay ended the connection without a Close frame"
-    )
+    # where something was still unread the end comes as a reset
+    assert outcome.failures.startswith("4 connections ended too early: the relay ")
 
 
 class ForgetsEose(FaultyRelay):
