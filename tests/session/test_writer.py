@@ -231,6 +231,32 @@ async def test_a_cancelled_send_has_sent_nothing(make: Making) -> None:
     assert b"never" not in pipe.sent
 
 
+async def test_frames_are_made_only_when_they_will_be_sent(make: Making) -> None:
+    # a compressed frame refers to those made before it: none may be made in vain
+    pipe = Pipe()
+    writer = make(pipe, max_bytes=4)
+    await settled()
+    made: list[bytes] = []
+
+    def frame() -> bytes:
+        made.append(b"frame")
+        return b"frame"
+
+    assert writer.stage(b"large")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.send, frame)
+        await settled()
+        assert made == [], "there is no room"
+        nursery.cancel_scope.cancel()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await writer.send(frame)
+    writer.flush()
+    assert made == [], "it was cancelled"
+    await writer.send(frame)
+    assert (made, pipe.sent) == ([b"frame"], b"largeframe")
+
+
 async def test_p1_who_is_woken_and_then_cancelled_has_sent_nothing(make: Making) -> None:
     pipe = Pipe()
     writer = make(pipe, max_bytes=4)
