@@ -5,7 +5,6 @@ document to those who accept `application/nostr+json`, a page to browsers. Besid
 `/metrics`, for those who may read it; for all others it does not exist.
 """
 
-import ipaddress
 import re
 from base64 import b64encode
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from relay.ops.metrics import CONTENT_TYPE
 from relay.protocol.information import MEDIA_TYPE, SUPPORTED_NIPS, RelayInformation, document
 from relay.protocol.limits import Limits
 from relay.session.front_door import Request, Response
+from relay.session.stream import is_loopback
 
 RELAY_PATH: Final = "/"
 METRICS_PATH: Final = "/metrics"
@@ -87,7 +87,7 @@ class Routes:
     def _may_read_metrics(self, request: Request, address: str) -> bool:
         if self._metrics_access == "local":
             proxied = any(request.header(name) is not None for name in _SPOKEN_FOR)
-            return not proxied and _is_this_machine(address)
+            return not proxied and is_loopback(address)
         return self._metrics_access == "everyone"
 
     def _answer_metrics(self, request: Request) -> Response:
@@ -95,13 +95,6 @@ class Routes:
             return Response(405, (("Allow", "GET, HEAD"), _TEXT, _NO_SNIFFING), b"Only GET.\n")
         headers = (("Content-Type", CONTENT_TYPE), ("Cache-Control", "no-store"), _NO_SNIFFING)
         return Response(200, headers, self._metrics())
-
-
-def _is_this_machine(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return True  # a local socket
 
 
 def accepts(header: str, media_type: str) -> bool:

@@ -5,6 +5,7 @@ server gives those that go up and down (`statistics.Statistics`). Both are read 
 The tables below are the one definition of every metric; `docs/metrics.md` is made from them.
 """
 
+import typing
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from relay.ops.config import LogLevel
 from relay.session.core import Counters, Ending
 from relay.session.statistics import Statistics
 
@@ -182,7 +184,7 @@ class _Relay(Collector):
             yield GaugeMetricFamily(gauge.name, gauge.help, gauge.value(now))
         for tally in TALLIES:
             yield _family(tally.name, tally.help, tally.label, tally.values(self._counters))
-        levels = {level: self._log_lines[level] for level in ("debug", "info", "warning", "error")}
+        levels = {level: self._log_lines[level] for level in typing.get_args(LogLevel)}
         yield _family(*LOG_LINES, levels)
 
 

@@ -17,7 +17,6 @@ The guard around a connection is the only place that swallows an exception: what
 brings about ends that peer's connection, one line is logged, and the others notice nothing (P6).
 """
 
-import ipaddress
 import secrets
 import socket
 from collections import Counter
@@ -36,7 +35,7 @@ from relay.session.front_door import Request, Response, admit, plain_response
 from relay.session.ingest import Ingest
 from relay.session.publisher import Publisher
 from relay.session.statistics import Statistics
-from relay.session.stream import SocketStream
+from relay.session.stream import SocketStream, is_loopback
 from relay.session.verification import Verification
 
 _GOING_AWAY = 1001
@@ -226,7 +225,7 @@ class Server:
             return "The relay is full."
         if self._by_address[
             address
-        ] >= self._admission.max_connections_per_address and not _is_loopback(address):
+        ] >= self._admission.max_connections_per_address and not is_loopback(address):
             return "Too many connections from this address."
         return None
 
@@ -325,10 +324,3 @@ class Server:
                 continue
             if removed:
                 self._core.journal("info", "removed expired events", events=removed)
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return True  # a local socket

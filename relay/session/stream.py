@@ -280,6 +280,14 @@ def plain_address(name: object) -> tuple[str, int]:
     return host, port
 
 
+def is_loopback(address: str) -> bool:
+    """Tell whether the peer with this address (see `plain_address`) is on this machine."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return True  # a local socket
+
+
 def _stream_error(error: OSError) -> trio.ClosedResourceError | trio.BrokenResourceError:
     if error.errno in _CLOSED_HERE:
         return trio.ClosedResourceError("this stream was already closed")

@@ -133,7 +133,7 @@ async def test_one_address_cannot_fill_the_relay_with_connections_that_are_refus
 ) -> None:
     """What is refused for its address is no connection: it takes no place of anybody else's."""
     # every loopback address is the same machine, but not the same address
-    monkeypatch.setattr("relay.session.server._is_loopback", lambda _address: False)
+    monkeypatch.setattr("relay.session.server.is_loopback", lambda _address: False)
     admission = Admission(max_connections=LIMIT, max_connections_per_address=10)
     serving = await serve(nursery, admission=admission)
 
