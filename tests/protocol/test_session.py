@@ -220,6 +220,9 @@ def test_any_conversation_keeps_the_machine_consistent(conversation: list[bytes]
             open_ids.add(action.subscription_id)
         elif isinstance(action, Unsubscribe):
             open_ids.remove(action.subscription_id)
+        elif isinstance(action, Refuse):
+            assert json.loads(action.text)[:2] == ["CLOSED", action.subscription_id]
+            open_ids.discard(action.subscription_id)
         elif isinstance(action, Reply):
             assert json.loads(action.text)[0] in ("OK", "CLOSED", "NOTICE", "NEG-ERR")
         assert one.subscriptions == open_ids
