@@ -20,6 +20,7 @@ from relay.ops.metrics import Metrics
 from relay.ops.output import occupy_standard_descriptors
 from relay.ops.signals import watch_signals
 from relay.policy.defaults import default_policy
+from relay.policy.reading import PrivateKinds, ReadingRules
 from relay.protocol.verify import SignatureVerifier
 from relay.session.accept import open_listeners
 from relay.session.committer import Committer, LocalCommitter, ProcessCommitter
@@ -162,9 +163,11 @@ def _make_folder(folder: Path) -> None:
 
 def _core(config: Config, reader: EventReader, journal: Journal) -> Core:
     connections = config.connections
+    reading = ReadingRules([PrivateKinds()])
     return Core(
         limits=config.limits,
-        policy=default_policy(config.limits),
+        policy=default_policy(config.limits, reading),
+        reading=reading,
         verifier=SignatureVerifier(),
         reader=reader,
         log=RecentLog(reader.head()),

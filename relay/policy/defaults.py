@@ -9,12 +9,16 @@ from relay.policy.checks import (
     within_size,
     within_time,
 )
+from relay.policy.reading import ReadingRules
 from relay.policy.verdict import EventCheck, Policy
 from relay.protocol.limits import Limits
 
 
-def default_policy(limits: Limits) -> Policy:
-    """Return what a public relay accepts: everything valid within `limits`."""
+def default_policy(limits: Limits, reading: ReadingRules | None = None) -> Policy:
+    """Return what a public relay accepts: everything valid within `limits`.
+
+    Requests are judged by `reading`.
+    """
     checks: list[EventCheck] = [
         no_auth_events,
         within_size(limits),
@@ -25,4 +29,5 @@ def default_policy(limits: Limits) -> Policy:
     ]
     if limits.min_pow_difficulty:
         checks.append(enough_work(limits))
-    return Policy(event_checks=tuple(checks))
+    requests = () if reading is None else (reading.judge_request,)
+    return Policy(event_checks=tuple(checks), request_checks=requests)

@@ -33,6 +33,11 @@ class Client(Protocol):
         """The pubkeys that have authenticated on this connection (NIP-42)."""
         ...
 
+    @property
+    def hosts(self) -> AbstractSet[str]:
+        """The names under which the relay is reached here, written as `host_of` does."""
+        ...
+
 
 EventCheck = Callable[[Event, Client, int], Verdict]
 """(event, who publishes it, now in Unix seconds) → verdict."""

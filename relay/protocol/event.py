@@ -65,6 +65,9 @@ class KindClass(enum.Enum):
 
 _LETTERS: Final = frozenset(string.ascii_letters)
 
+_AFTER_PUBKEY: Final = 147
+_KIND_FIELD: Final = b',"kind":'
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
 
@@ -97,6 +100,12 @@ def decode_event(raw: bytes | str) -> Event:
 def canonical_json(event: Event) -> bytes:
     """Return the event's JSON as it is stored and sent: compact UTF-8, fields in NIP-01's order."""
     return _encoder.encode(event)
+
+
+def kind_digits(raw: bytes) -> bytes:
+    """Return the kind, as decimal digits, of canonical JSON that is not to be decoded."""
+    start = raw.index(_KIND_FIELD, _AFTER_PUBKEY) + len(_KIND_FIELD)
+    return raw[start : raw.index(b",", start)]
 
 
 def record(event: Event) -> Record:

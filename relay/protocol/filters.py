@@ -7,7 +7,7 @@ A filter's conditions are AND-ed, its values OR-ed; several filters of one reque
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -20,6 +20,9 @@ _EXACT_HEX_TAGS: Final = ("#e", "#p")
 
 Matcher = Callable[[Event, frozenset[str]], bool]
 """A compiled filter: (event, its `tag_keys`) → does it match?"""
+
+
+Value = TypeVar("Value", str, int)
 
 
 class InvalidFilter(ValueError):
@@ -68,6 +71,19 @@ class Filter(msgspec.Struct, frozen=True, gc=False):
 def matches_any(filters: tuple[Filter, ...], event: Event) -> bool:
     """Tell whether `event` passes at least one of `filters`."""
     return any(f.matches(event) for f in filters)
+
+
+def may_meet(one: Filter, other: Filter) -> bool:
+    """Tell whether an event may match both; false only when that is certain, and quickly known."""
+    return not (
+        _are_disjoint(one.kinds, other.kinds)
+        or _are_disjoint(one.authors, other.authors)
+        or _are_disjoint(one.ids, other.ids)
+    )
+
+
+def _are_disjoint(one: frozenset[Value] | None, other: frozenset[Value] | None) -> bool:
+    return one is not None and other is not None and one.isdisjoint(other)
 
 
 def compile_filter(filter_: Filter) -> Matcher:

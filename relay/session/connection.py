@@ -82,11 +82,13 @@ class Connection:
             send_control=self.writer.control,
         )
         name = host_of(host)
+        self.hosts: frozenset[str] = frozenset() if name is None else frozenset({name})
+        """The names under which the relay is reached here."""
         self._peer = Peer(
             core.limits,
             core.verifier,
             challenge=challenge,
-            hosts=frozenset() if name is None else frozenset({name}),
+            hosts=self.hosts,
         )
         self._framing = PLAIN
         self._scope = trio.CancelScope()
@@ -370,7 +372,7 @@ class Connection:
             self._answer(closed(action.query_id, reason))
             return False
         try:
-            counting = core.reader.count(action.filters, now)
+            counting = core.reader.count(action.filters, now, core.reading.guard(self))
             if not core.turns.are_waited_for and counting.step(core.page_budget()):
                 self._answer(count(action.query_id, counting.total))
             else:

@@ -11,7 +11,8 @@ import msgspec
 from relay.live.log import RecentLog
 from relay.live.matcher import Matcher
 from relay.live.recent_ids import RecentIds
-from relay.policy.verdict import Policy
+from relay.policy.reading import ReadingRules
+from relay.policy.verdict import Client, Policy
 from relay.protocol.limits import Limits
 from relay.protocol.verify import SignatureVerifier
 from relay.session.framing import Published
@@ -38,6 +39,11 @@ class Listener(Protocol):
     @property
     def writer(self) -> Writer:
         """What is to be flushed after something was delivered."""
+        ...
+
+    @property
+    def reader(self) -> Client:
+        """Whose rights decide what it may be told."""
         ...
 
     def deliver(self, seq: int, event: Published) -> bool:
@@ -188,6 +194,8 @@ class Core:
     compression: Compression = Compression.SHARED
     """What is agreed to when a client offers compression."""
     matcher: Matcher[Listener] = field(default_factory=Matcher)
+    reading: ReadingRules = field(default_factory=ReadingRules)
+    """Who may see which events."""
     turns: Turns = field(default_factory=Turns)
     """For whatever asks the store in pieces."""
     recent_ids: RecentIds = field(default_factory=RecentIds)

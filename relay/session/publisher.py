@@ -23,8 +23,8 @@ from typing import Final
 import trio
 
 from relay.errors import StoreError
-from relay.protocol.event import KIND_DELETION
-from relay.session.core import Core
+from relay.protocol.event import KIND_DELETION, Event
+from relay.session.core import Core, Listener
 from relay.session.framing import Published
 from relay.session.writer import Writer
 from relay.store.api import LogEntry
@@ -81,8 +81,7 @@ class Publisher:
 
     def _tell(self, entry: LogEntry, touched: dict[Writer, None]) -> None:
         seq, record = entry
-        # a copy: a delivery may end a connection, and its subscriptions (see `BackPressure`)
-        listeners = list(self._core.matcher.match(record.event))
+        listeners = self._listeners(record.event)
         if listeners:
             event = Published(record.raw)
             delivered = 0
@@ -96,8 +95,7 @@ class Publisher:
     async def _tell_at_once(self, entry: LogEntry) -> None:
         seq, record = entry
         event = Published(record.raw)
-        # a copy: who comes and goes while others run must not disturb this
-        listeners = list(self._core.matcher.match(record.event))
+        listeners = self._listeners(record.event)
         self._note(entry)
         delivered = 0
         for number, subscription in enumerate(listeners, 1):
@@ -105,6 +103,18 @@ class Publisher:
             if number % _SENDS_PER_CHECKPOINT == 0:
                 await trio.lowlevel.checkpoint()
         self._core.counters.deliveries += delivered
+
+    def _listeners(self, event: Event) -> list[Listener]:
+        """Return who wants `event` and may see it.
+
+        A copy: a delivery may end a connection, and its subscriptions (see `BackPressure`), and
+        others may come and go between two of them.
+        """
+        listeners = list(self._core.matcher.match(event))
+        reading = self._core.reading
+        if listeners and reading.concerns(event):
+            return [one for one in listeners if reading.may_read(event, one.reader)]
+        return listeners
 
     def _note(self, entry: LogEntry) -> None:
         """Make `entry` the last one of the published log."""

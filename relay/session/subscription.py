@@ -29,6 +29,7 @@ from typing import Final, Protocol
 import trio
 
 from relay.errors import StoreError
+from relay.policy.verdict import Client
 from relay.protocol.event import expiration
 from relay.protocol.filters import Filter, matches_any
 from relay.protocol.messages import closed, eose, event_prefix
@@ -43,7 +44,7 @@ from relay.store.api import Page, Query
 _DROPPING: Final = frozenset({BackPressure.DROP_OLDEST, BackPressure.DROP_NEW})
 
 
-class Owner(Protocol):
+class Owner(Client, Protocol):
     """The connection, as a subscription sees it."""
 
     @property
@@ -114,6 +115,11 @@ class Subscription:
         self._scope: trio.CancelScope | None = None
 
     @property
+    def reader(self) -> Client:
+        """Whose rights decide what it may be told."""
+        return self._owner
+
+    @property
     def is_behind(self) -> bool:
         """Whether it has been live and cannot keep up."""
         return self._query is None and (not self._live or self._backlog is not None)
@@ -147,7 +153,9 @@ class Subscription:
         core.matcher.add(self, self._filters)
         finished = False
         try:
-            query = core.reader.query(self._filters, core.limits.default_limit, core.now())
+            guard = core.reading.guard(self._owner)
+            limit = core.limits.default_limit
+            query = core.reader.query(self._filters, limit, core.now(), guard)
             self.position = query.position
             self._query = query
             if self.writer.has_room and not core.turns.are_waited_for:
@@ -358,6 +366,7 @@ class Subscription:
             record.raw
             for _, record in entries
             if matches_any(self._filters, record.event)
+            and core.reading.may_read(record.event, self._owner)
             and ((expires := expiration(record.event)) is None or expires > now)
         ]
         core.counters.deliveries += len(rows)

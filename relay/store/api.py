@@ -84,6 +84,19 @@ Budget = Callable[[], bool]
 """Asked between bounded steps of work; true means: stop here and return what there is."""
 
 
+class Guard(Protocol):
+    """What one reader may not see. Hidden events are as if they were not there."""
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """Every event that may be hidden matches one of these."""
+        ...
+
+    def allows(self, raw: bytes) -> bool:
+        """Tell whether an event, given as canonical JSON, may be shown to the reader now."""
+        ...
+
+
 class Query(Protocol):
     """A stored query under way. Each call reads from a fresh, short snapshot."""
 
@@ -131,16 +144,22 @@ class EventReader(Protocol):
         """Return the seq of the last committed event; 0 for an empty store."""
         ...
 
-    def query(self, filters: Sequence[Filter], default_limit: int, now: int) -> Query:
+    def query(
+        self, filters: Sequence[Filter], default_limit: int, now: int, guard: Guard | None = None
+    ) -> Query:
         """Begin to answer `filters`, OR-ed, each with its own `limit` (or `default_limit`).
 
         `now` is Unix seconds: what has expired by then is not shown. The result is the union of
-        the filters' results, in NIP-01's order over the whole union.
+        the filters' results, in NIP-01's order over the whole union. What `guard` hides counts
+        against no limit and plays no part in `Query.complete`.
         """
         ...
 
-    def count(self, filters: Sequence[Filter], now: int) -> Counting:
-        """Begin to count the events that match any of `filters`, each once; limits do not count."""
+    def count(self, filters: Sequence[Filter], now: int, guard: Guard | None = None) -> Counting:
+        """Begin to count the events that match any of `filters`, each once; limits do not count.
+
+        What `guard` hides is not counted.
+        """
         ...
 
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from relay.protocol.event import KIND_DELETION, Event, Record, expiration, is_ephemeral
 from relay.protocol.filters import Filter
-from relay.store.api import Budget, Committed, LogEntry, Outcome, Page, Tail
+from relay.store.api import Budget, Committed, Guard, LogEntry, Outcome, Page, Tail
 from relay.store.semantics import address, deletion_request, supersedes
 
 _STEP_EVENTS: Final = 500
@@ -26,6 +26,9 @@ class _Stored(NamedTuple):
 
     def visible(self, now: int) -> bool:
         return self.expires is None or self.expires > now
+
+    def shown(self, now: int, guard: Guard | None) -> bool:
+        return self.visible(now) and (guard is None or guard.allows(self.record.raw))
 
 
 class MemoryStore:
@@ -173,13 +176,17 @@ class MemoryReader:
         """Return the seq of the last committed event."""
         return self._store.head
 
-    def query(self, filters: Sequence[Filter], default_limit: int, now: int) -> "MemoryQuery":
+    def query(
+        self, filters: Sequence[Filter], default_limit: int, now: int, guard: Guard | None = None
+    ) -> "MemoryQuery":
         """Begin to answer `filters`; see `EventReader.query`."""
-        return MemoryQuery(self._store, filters, default_limit, now)
+        return MemoryQuery(self._store, filters, default_limit, now, guard)
 
-    def count(self, filters: Sequence[Filter], now: int) -> "MemoryCounting":
+    def count(
+        self, filters: Sequence[Filter], now: int, guard: Guard | None = None
+    ) -> "MemoryCounting":
         """Begin to count; see `EventReader.count`."""
-        return MemoryCounting(self._store, filters, now)
+        return MemoryCounting(self._store, filters, now, guard)
 
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
         """Return the log after `after`; see `EventReader.tail`."""
@@ -203,10 +210,16 @@ class MemoryQuery:
     """The `Query` of a `MemoryStore`."""
 
     def __init__(
-        self, store: MemoryStore, filters: Sequence[Filter], default_limit: int, now: int
+        self,
+        store: MemoryStore,
+        filters: Sequence[Filter],
+        default_limit: int,
+        now: int,
+        guard: Guard | None,
     ) -> None:
         self._store = store
         self._now = now
+        self._guard = guard
         self._limits = [
             default_limit if filter_.limit is None else filter_.limit for filter_ in filters
         ]
@@ -258,7 +271,7 @@ class MemoryQuery:
             matches += [
                 stored
                 for stored in some
-                if stored.visible(self._now) and filter_.matches(stored.record.event)
+                if filter_.matches(stored.record.event) and stored.shown(self._now, self._guard)
             ]
 
     def _conclude(self) -> list[_Stored]:
@@ -278,9 +291,12 @@ class MemoryQuery:
 class MemoryCounting:
     """The `Counting` of a `MemoryStore`."""
 
-    def __init__(self, store: MemoryStore, filters: Sequence[Filter], now: int) -> None:
+    def __init__(
+        self, store: MemoryStore, filters: Sequence[Filter], now: int, guard: Guard | None
+    ) -> None:
         self._filters = filters
         self._now = now
+        self._guard = guard
         self._snapshot = store.snapshot()
         self._seen = 0
         self._total = 0
@@ -296,8 +312,8 @@ class MemoryCounting:
             some = self._snapshot[self._seen : self._seen + _STEP_EVENTS]
             self._seen += _STEP_EVENTS
             self._total += sum(
-                stored.visible(self._now)
-                and any(filter_.matches(stored.record.event) for filter_ in self._filters)
+                any(filter_.matches(stored.record.event) for filter_ in self._filters)
+                and stored.shown(self._now, self._guard)
                 for stored in some
             )
             if self._seen < len(self._snapshot) and budget():

@@ -16,6 +16,7 @@ class Somebody:
     def __init__(self, *authenticated: str) -> None:
         self.address = "192.0.2.1"
         self.authenticated = frozenset(authenticated)
+        self.hosts = frozenset({"relay.example.com"})
 
 
 def judge(event: Event, *authenticated: str, **limits: int) -> str | None:

@@ -19,7 +19,7 @@ import trio.testing
 from relay.protocol.filters import Filter
 from relay.protocol.limits import Limits
 from relay.session.core import Capacity, Timing
-from relay.store.api import Budget, Counting, Page, Query, Tail
+from relay.store.api import Budget, Counting, Guard, Page, Query, Tail
 from relay.store.memory import MemoryStore
 from tests.corpus import Author
 from tests.served import Client, client
@@ -151,13 +151,15 @@ class SlowReader:
     def head(self) -> int:
         return self._reader.head()
 
-    def query(self, filters: Sequence[Filter], default_limit: int, now: int) -> Query:
-        query = self._reader.query(filters, default_limit, now)
+    def query(
+        self, filters: Sequence[Filter], default_limit: int, now: int, guard: Guard | None = None
+    ) -> Query:
+        query = self._reader.query(filters, default_limit, now, guard)
         slow = any(one.kinds == frozenset([9]) for one in filters)
         return SlowQuery(query, self) if slow else query
 
-    def count(self, filters: Sequence[Filter], now: int) -> Counting:
-        return self._reader.count(filters, now)
+    def count(self, filters: Sequence[Filter], now: int, guard: Guard | None = None) -> Counting:
+        return self._reader.count(filters, now, guard)
 
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
         return self._reader.tail(after, max_events, max_bytes, now)

@@ -26,11 +26,11 @@ import apsw
 
 from relay.protocol.event import MAX_TIMESTAMP
 from relay.protocol.filters import Filter
-from relay.store.api import Budget
+from relay.store.api import Budget, Guard
 from relay.store.sqlite.connection import translated
 from relay.store.sqlite.entries import Entries, entries_of
 from relay.store.sqlite.keys import Keys
-from relay.store.sqlite.planner import Plan, plan, time_range
+from relay.store.sqlite.planner import Plan, is_guarded, plan, time_range
 from relay.store.sqlite.rows import RowCheck, row_check
 from relay.store.sqlite.scans import View
 
@@ -65,7 +65,14 @@ class _Match(NamedTuple):
 class SQLiteCounting:
     """The `Counting` of a SQLite store."""
 
-    def __init__(self, view: View, path: Path, keys: Keys, filters: Sequence[Filter]) -> None:
+    def __init__(
+        self,
+        view: View,
+        path: Path,
+        keys: Keys,
+        filters: Sequence[Filter],
+        guard: Guard | None = None,
+    ) -> None:
         self._view = view
         self._path = path
         self._total = 0
@@ -76,12 +83,13 @@ class SQLiteCounting:
             places = time_range(filter_)
             if places is None:
                 continue
-            terms = _terms_with(self._terms, filter_, keys)
+            guarded = is_guarded(filter_, guard)
+            terms = None if guarded else _terms_with(self._terms, filter_, keys)
             if terms is not None:
                 self._terms += terms
                 check = row_check(filter_, kinds_settled=False)
                 self._by_entries.append(_Match(*places, check))
-            elif (found := plan(filter_, keys)) is not None:
+            elif (found := plan(filter_, keys, guard)) is not None:
                 self._plans.append(found)
         self._last_expired: tuple[int, int] | None = (-1, 0) if self._terms else None
         self._counted: set[int] | None = set() if len(self._plans) > 1 else None

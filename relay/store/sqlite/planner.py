@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from relay.protocol.event import MAX_TIMESTAMP, KindClass, kind_class
-from relay.protocol.filters import Filter
+from relay.protocol.filters import Filter, may_meet
+from relay.store.api import Guard
 from relay.store.sqlite.keys import Keys, id_prefix, kind_of
 from relay.store.sqlite.places import first_place, last_place
 from relay.store.sqlite.rows import RowCheck, row_check
@@ -144,12 +145,26 @@ def time_range(filter_: Filter) -> tuple[int, int] | None:
     return first_place(since), last_place(until)
 
 
-def plan(filter_: Filter, keys: Keys) -> Plan | None:
-    """Return the plan for `filter_`; `None` when no event can match."""
+def plan(filter_: Filter, keys: Keys, guard: Guard | None = None) -> Plan | None:
+    """Return the plan for `filter_`, without what `guard` hides; `None`: no event can match."""
     places = time_range(filter_)
     if places is None:
         return None
-    return _Planner(filter_, keys, *places).plan()
+    found = _Planner(filter_, keys, *places).plan()
+    if guard is not None and is_guarded(filter_, guard):
+        found.check = _both_of(found.check, guard.allows)
+    return found
+
+
+def is_guarded(filter_: Filter, guard: Guard | None) -> bool:
+    """Tell whether `guard` may hide events that match `filter_`."""
+    return guard is not None and any(may_meet(filter_, hidden) for hidden in guard.filters)
+
+
+def _both_of(check: RowCheck | None, allows: RowCheck) -> RowCheck:
+    if check is None:
+        return allows
+    return lambda raw: check(raw) and allows(raw)
 
 
 class _Planner:

@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 import apsw
 
 from relay.protocol.filters import Filter
-from relay.store.api import Budget, Page
+from relay.store.api import Budget, Guard, Page
 from relay.store.sqlite.connection import translated
 from relay.store.sqlite.keys import Keys
 from relay.store.sqlite.places import first_place, natural_place, second
@@ -224,6 +224,7 @@ class SQLiteQuery:
         filters: Sequence[Filter],
         default_limit: int,
         reach: int,
+        guard: Guard | None = None,
     ) -> None:
         self._view = view
         self._path = path
@@ -234,7 +235,7 @@ class SQLiteQuery:
             if limit == 0:
                 self._unasked = True
                 continue
-            filter_plan = plan(filter_, keys)
+            filter_plan = plan(filter_, keys, guard)
             if filter_plan is not None:
                 plans.append((filter_plan, limit))
         self._direct: _Direct | None = None

@@ -14,7 +14,7 @@ import apsw
 from relay.errors import StoreUnavailable
 from relay.protocol.event import Record, decode_event
 from relay.protocol.filters import Filter
-from relay.store.api import LogEntry, Tail
+from relay.store.api import Guard, LogEntry, Tail
 from relay.store.sqlite import schema
 from relay.store.sqlite.connection import open_for_reading, translated
 from relay.store.sqlite.counting import SQLiteCounting
@@ -60,7 +60,9 @@ class SQLiteReader:
             raise translated(error, self._path) from error
         return head or 0
 
-    def query(self, filters: Sequence[Filter], default_limit: int, now: int) -> SQLiteQuery:
+    def query(
+        self, filters: Sequence[Filter], default_limit: int, now: int, guard: Guard | None = None
+    ) -> SQLiteQuery:
         """Begin to answer `filters`; see `EventReader.query`."""
         self._require_open()
         try:
@@ -69,12 +71,14 @@ class SQLiteReader:
             raise translated(error, self._path) from error
         head, reach = row
         view = View(self._connection, head or 0, now)
-        return SQLiteQuery(view, self._path, self._keys, filters, default_limit, reach)
+        return SQLiteQuery(view, self._path, self._keys, filters, default_limit, reach, guard)
 
-    def count(self, filters: Sequence[Filter], now: int) -> SQLiteCounting:
+    def count(
+        self, filters: Sequence[Filter], now: int, guard: Guard | None = None
+    ) -> SQLiteCounting:
         """Begin to count; see `EventReader.count`."""
         view = View(self._connection, self.head(), now)
-        return SQLiteCounting(view, self._path, self._keys, filters)
+        return SQLiteCounting(view, self._path, self._keys, filters, guard)
 
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
         """Return the log after `after`; see `EventReader.tail`."""

@@ -19,13 +19,11 @@ from typing import Final
 
 import msgspec
 
-from relay.protocol.event import Event, decode_event
+from relay.protocol.event import Event, decode_event, kind_digits
 from relay.protocol.filters import Filter
 
 _ID: Final = slice(7, 71)
 _PUBKEY: Final = slice(83, 147)
-_AFTER_PUBKEY: Final = 147
-_KIND_FIELD: Final = b',"kind":'
 
 RowCheck = Callable[[bytes], bool]
 
@@ -76,12 +74,7 @@ def _author_check(authors: frozenset[str]) -> RowCheck:
 
 def _kind_check(kinds: frozenset[int]) -> RowCheck:
     wanted = frozenset([str(kind).encode() for kind in kinds])
-
-    def check(raw: bytes) -> bool:
-        start = raw.index(_KIND_FIELD, _AFTER_PUBKEY) + len(_KIND_FIELD)
-        return raw[start : raw.index(b",", start)] in wanted
-
-    return check
+    return lambda raw: kind_digits(raw) in wanted
 
 
 def _tag_check(letter: str, values: frozenset[str]) -> RowCheck:

@@ -25,7 +25,7 @@ from relay.session import connection, core, ingest, publisher, writer
 from relay.session.companion import Ticket
 from relay.session.core import BackPressure, Core, Timing
 from relay.session.server import Admission, Server
-from relay.store.api import Budget, Committed, Counting, Outcome, Page, Query, Tail
+from relay.store.api import Budget, Committed, Counting, Guard, Outcome, Page, Query, Tail
 from relay.store.commit_protocol import Answer
 from relay.store.memory import MemoryReader, MemoryStore
 from tests.session.conversations.ledger import Ledger
@@ -154,12 +154,14 @@ class SlowReader:
     def head(self) -> int:
         return self._reader.head()
 
-    def query(self, filters: Sequence[Filter], default_limit: int, now: int) -> Query:
-        query = self._reader.query(filters, default_limit, now)
+    def query(
+        self, filters: Sequence[Filter], default_limit: int, now: int, guard: Guard | None = None
+    ) -> Query:
+        query = self._reader.query(filters, default_limit, now, guard)
         return _SlowQuery(query, self._empty_pages) if self._empty_pages else query
 
-    def count(self, filters: Sequence[Filter], now: int) -> Counting:
-        counting = self._reader.count(filters, now)
+    def count(self, filters: Sequence[Filter], now: int, guard: Guard | None = None) -> Counting:
+        counting = self._reader.count(filters, now, guard)
         return _SlowCounting(counting, self._empty_pages) if self._empty_pages else counting
 
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:

@@ -1,0 +1,165 @@
+"""Who may read what: rules that hide events from some readers, for every way of reading alike.
+
+A `ReadingRule` names the events that it may hide by filters, so that a store can leave all others
+alone, and says of one event to whom it is shown. `ReadingRules` puts several together; what one of
+them hides is hidden.
+
+    REQ, COUNT, NEG   `judge_request` refuses what asks for nothing but what the reader may not see;
+                      everything else is served as if what is hidden were not there (`guard`)
+    live, catch-up    `may_read`, event by event; `concerns` is asked once for each new event, and
+                      is false for nearly all
+
+A request is refused as a whole when one of its filters is: by a CLOSED the client knows that it
+has to authenticate (NIP-42). Were the other filters served, silence would look like "no messages".
+
+Rights are looked up whenever they are needed and never kept, so an AUTH in mid-subscription counts
+from then on.
+"""
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final, Protocol
+
+from relay.policy.verdict import Client, Rejection, Verdict
+from relay.protocol.event import Event, decode_event, kind_digits
+from relay.protocol.filters import Filter
+
+DEFAULT_PRIVATE_KINDS: Final = frozenset({4, 1059, 21059})
+"""Direct messages (NIP-04) and gift wraps (NIP-59), stored and ephemeral."""
+
+_AUTH_FIRST: Final = Rejection(
+    "auth-required: private events are shown to their authors and recipients only"
+)
+_OF_OTHERS: Final = Rejection(
+    "restricted: private events are shown to their authors and recipients only; name yourself"
+    " in #p or authors"
+)
+
+
+class ReadingRule(Protocol):
+    """One reason to hide events."""
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """Every event that may be hidden from anybody matches one of these. They may change."""
+        ...
+
+    def concerns(self, event: Event) -> bool:
+        """Tell whether `event` may be hidden from anybody. Asked for every event: to be quick."""
+        ...
+
+    def may_concern(self, raw: bytes) -> bool:
+        """Tell the same of canonical JSON without decoding it; true when that cannot be told."""
+        ...
+
+    def allows(self, event: Event, authenticated: AbstractSet[str]) -> bool:
+        """Tell whether who has authenticated so may see `event`, which the rule concerns."""
+        ...
+
+    def judge(self, filter_: Filter, authenticated: AbstractSet[str]) -> Verdict:
+        """Refuse a filter that asks for nothing but what the reader may not see."""
+        ...
+
+
+class PrivateKinds:
+    """The rule for private messages: shown to those they name in `p` tags, and to their author.
+
+    NIP-17, NIP-59 and NIP-04 have only their kinds in common.
+    """
+
+    def __init__(self, kinds: AbstractSet[int] = DEFAULT_PRIVATE_KINDS) -> None:
+        self._kinds = frozenset(kinds)
+        self._digits = frozenset([b"%d" % kind for kind in kinds])
+        self._filters = (Filter(kinds=self._kinds),) if kinds else ()
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """All events of these kinds."""
+        return self._filters
+
+    def concerns(self, event: Event) -> bool:
+        """Tell whether `event` is of one of these kinds."""
+        return event.kind in self._kinds
+
+    def may_concern(self, raw: bytes) -> bool:
+        """Tell the same of canonical JSON."""
+        return kind_digits(raw) in self._digits
+
+    def allows(self, event: Event, authenticated: AbstractSet[str]) -> bool:
+        """Tell whether the author or somebody who is named is among those who authenticated."""
+        if not authenticated:
+            return False
+        return event.pubkey in authenticated or any(
+            len(tag) > 1 and tag[0] == "p" and tag[1] in authenticated for tag in event.tags
+        )
+
+    def judge(self, filter_: Filter, authenticated: AbstractSet[str]) -> Verdict:
+        """Refuse a filter for private kinds only, of nobody, or of others by name."""
+        if filter_.kinds is None or not filter_.kinds <= self._kinds:
+            return None
+        if not authenticated:
+            return _AUTH_FIRST
+        named = [values for letter, values in filter_.tags if letter == "p"]
+        if filter_.authors is not None:
+            named.append(filter_.authors)
+        if named and all(values.isdisjoint(authenticated) for values in named):
+            return _OF_OTHERS
+        return None
+
+
+class ReaderGuard:
+    """What one reader may not see, for a store: see `relay.store.api.Guard`."""
+
+    __slots__ = ("_client", "_rules")
+
+    def __init__(self, rules: Sequence[ReadingRule], client: Client) -> None:
+        self._rules = rules
+        self._client = client
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """Every event that may be hidden matches one of these."""
+        return tuple([filter_ for rule in self._rules for filter_ in rule.filters])
+
+    def allows(self, raw: bytes) -> bool:
+        """Tell whether an event, given as canonical JSON, may be shown now."""
+        for rule in self._rules:
+            if rule.may_concern(raw):
+                event = decode_event(raw)
+                if rule.concerns(event) and not rule.allows(event, self._client.authenticated):
+                    return False
+        return True
+
+
+class ReadingRules:
+    """All rules of a relay. Without any, everything is shown to everybody."""
+
+    def __init__(self, rules: Sequence[ReadingRule] = ()) -> None:
+        self._rules = tuple(rules)
+
+    def guard(self, client: Client) -> ReaderGuard | None:
+        """Return what `client` may not see; `None`: it may see everything."""
+        return ReaderGuard(self._rules, client) if self._rules else None
+
+    def concerns(self, event: Event) -> bool:
+        """Tell whether `event` may be hidden from anybody."""
+        for rule in self._rules:  # noqa: SIM110 - a generator here costs more than the rules
+            if rule.concerns(event):
+                return True
+        return False
+
+    def may_read(self, event: Event, client: Client) -> bool:
+        """Tell whether `client` may see `event` now."""
+        for rule in self._rules:
+            if rule.concerns(event) and not rule.allows(event, client.authenticated):
+                return False
+        return True
+
+    def judge_request(self, filters: tuple[Filter, ...], client: Client, _now: int) -> Verdict:
+        """Refuse a REQ, COUNT or NEG-OPEN of which one filter asks for hidden events only."""
+        for rule in self._rules:
+            for filter_ in filters:
+                verdict = rule.judge(filter_, client.authenticated)
+                if verdict is not None:
+                    return verdict
+        return None
