@@ -166,6 +166,10 @@ class EventReader(Protocol):
         """Return the log after `after`, in log order; at most so many events and (about) bytes."""
         ...
 
+    def holds_id(self, prefix: str, now: int) -> bool:
+        """Tell whether an event is stored whose id begins with `prefix`: 8 digits (NIP-29)."""
+        ...
+
     def close(self) -> None:
         """Release what the reader holds. Idempotent."""
         ...

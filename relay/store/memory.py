@@ -7,6 +7,7 @@ looks at the budget, and remembers its result, of which each page gives what is 
 Nothing here is shared between threads or processes.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -17,6 +18,7 @@ from relay.store.semantics import address, deletion_request, supersedes
 
 _STEP_EVENTS: Final = 500
 """Events looked at between two looks at the budget: about a millisecond."""
+_PREFIX: Final = 8
 
 
 class _Stored(NamedTuple):
@@ -38,6 +40,7 @@ class MemoryStore:
         self._head = 0
         self._log: dict[int, _Stored] = {}  # by seq, hence in log order
         self._by_id: dict[str, _Stored] = {}
+        self._by_prefix: defaultdict[str, set[str]] = defaultdict(set)  # 8 digits → ids
         self._by_address: dict[str, _Stored] = {}
         self._expiring: dict[str, _Stored] = {}
         self._deleted_ids: set[tuple[str, str]] = set()  # (id, author)
@@ -78,6 +81,7 @@ class MemoryStore:
         stored = _Stored(self._head, record, expires)
         self._log[stored.seq] = stored
         self._by_id[event.id] = stored
+        self._by_prefix[event.id[:_PREFIX]].add(event.id)
         if event_address is not None:
             self._by_address[event_address] = stored
         if expires is not None:
@@ -103,6 +107,10 @@ class MemoryStore:
             between = (self._log.get(number) for number in range(seq + 1, self._head + 1))
             return (stored for stored in between if stored is not None)
         return (stored for stored in self._log.values() if stored.seq > seq)
+
+    def holds_id(self, prefix: str, now: int) -> bool:
+        """Tell whether a visible event's id begins with these 8 digits."""
+        return any(self._by_id[found].visible(now) for found in self._by_prefix.get(prefix, ()))
 
     def still_holds(self, stored: _Stored) -> bool:
         """Tell whether `stored` has not been removed."""
@@ -137,6 +145,10 @@ class MemoryStore:
         event = stored.record.event
         del self._log[stored.seq]
         del self._by_id[event.id]
+        alike = self._by_prefix[event.id[:_PREFIX]]
+        alike.remove(event.id)
+        if not alike:
+            del self._by_prefix[event.id[:_PREFIX]]
         self._expiring.pop(event.id, None)
         event_address = address(event)
         if event_address is not None:
@@ -201,6 +213,10 @@ class MemoryReader:
                 entries.append(LogEntry(stored.seq, stored.record))
                 size += len(stored.record.raw)
         return Tail(entries, max(after, self._store.head))
+
+    def holds_id(self, prefix: str, now: int) -> bool:
+        """Tell whether an event whose id begins so is stored; see `EventReader.holds_id`."""
+        return self._store.holds_id(prefix, now)
 
     def close(self) -> None:
         """Do nothing: a reader holds nothing."""

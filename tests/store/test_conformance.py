@@ -647,3 +647,31 @@ def test_a_count_is_exact_and_each_event_counts_once(store: OpenStore) -> None:
     ):
         expected = sum(any(f.matches(r.event) for f in filters) for r in records)
         assert counted(store.reader, *filters) == expected
+
+
+# --- Prefixes of ids -------------------------------------------------------------------------
+
+
+def test_an_id_is_held_by_its_first_8_digits_as_long_as_the_event_is_visible(
+    store: OpenStore,
+) -> None:
+    expiring = note(event_id=identity("00c0ffee"), tags=[["expiration", str(NOW + 10)]])
+    commit(store.writer, expiring, note(event_id=identity("00c0ff0f")), note())
+    holds = store.reader.holds_id
+    assert holds("00c0ffee", NOW)
+    assert holds("00c0ff0f", NOW)
+    assert not holds("00c0ffef", NOW)
+    assert not holds("00c0ffed", NOW)
+    assert not holds("00c0ffee", NOW + 10)
+    store.writer.sweep(NOW + 10, 10)
+    assert not holds("00c0ffee", NOW)
+
+
+def test_the_edges_of_a_prefix_are_its_own(store: OpenStore) -> None:
+    commit(store.writer, note(event_id="aaaaaaaa" + "0" * 56), note(event_id="bbbbbbbb" + "f" * 56))
+    found = [
+        prefix for number in range(16) if store.reader.holds_id(prefix := f"{number:x}" * 8, NOW)
+    ]
+    assert found == ["aaaaaaaa", "bbbbbbbb"]
+    assert not store.reader.holds_id("aaaaaaa9", NOW)
+    assert not store.reader.holds_id("bbbbbbbc", NOW)

@@ -18,7 +18,7 @@ from relay.store.api import Guard, LogEntry, Tail
 from relay.store.sqlite import schema
 from relay.store.sqlite.connection import open_for_reading, translated
 from relay.store.sqlite.counting import SQLiteCounting
-from relay.store.sqlite.keys import Keys
+from relay.store.sqlite.keys import Keys, id_prefix
 from relay.store.sqlite.query import SQLiteQuery
 from relay.store.sqlite.scans import View
 
@@ -30,6 +30,10 @@ _TAIL: Final = (
     "SELECT log.seq, raw FROM log CROSS JOIN event ON event.place = log.place"
     " WHERE log.seq > ? AND log.seq <= ? AND event.seq = log.seq"
     " AND (expires IS NULL OR expires > ?) ORDER BY log.seq LIMIT ?"
+)
+_HOLDS_ID: Final = (
+    "SELECT 1 FROM event INDEXED BY event_by_id"
+    " WHERE id_prefix BETWEEN ? AND ? AND (expires IS NULL OR expires > ?) LIMIT 1"
 )
 
 
@@ -101,6 +105,15 @@ class SQLiteReader:
         if len(entries) < max_events and size < max_bytes:
             return Tail(entries, head)
         return Tail(entries, entries[-1].seq if entries else after)
+
+    def holds_id(self, prefix: str, now: int) -> bool:
+        """Tell whether an event whose id begins so is stored; see `EventReader.holds_id`."""
+        self._require_open()
+        between = id_prefix(prefix.ljust(64, "0")), id_prefix(prefix.ljust(64, "f"))
+        try:
+            return self._connection.execute(_HOLDS_ID, (*between, now)).get is not None
+        except apsw.Error as error:
+            raise translated(error, self._path) from error
 
     def close(self) -> None:
         """Close the connection. Idempotent."""

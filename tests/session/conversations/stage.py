@@ -167,6 +167,9 @@ class SlowReader:
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
         return self._reader.tail(after, min(max_events, 3), max_bytes, now)
 
+    def holds_id(self, prefix: str, now: int) -> bool:
+        return self._reader.holds_id(prefix, now)
+
     def close(self) -> None:
         self._reader.close()
 
