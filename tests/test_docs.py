@@ -11,7 +11,7 @@ import pytest
 from relay.ops import reference
 from relay.ops.settings import load
 from relay.protocol.event import Event
-from relay.protocol.information import SUPPORTED_NIPS
+from relay.protocol.information import OPTIONAL_NIPS, SUPPORTED_NIPS
 from relay.protocol.verify import SignatureVerifier, event_problem
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +38,8 @@ def test_the_reference_is_current(page: str, text: str) -> None:
 
 def test_the_readme_lists_the_nips_that_are_advertised() -> None:
     listed = re.findall(r"^\| \[?NIP-(\d\d)", README, flags=re.MULTILINE)
-    assert tuple(map(int, listed)) == SUPPORTED_NIPS
+    optional = [number for numbers in OPTIONAL_NIPS.values() for number in numbers]
+    assert list(map(int, listed)) == sorted({*SUPPORTED_NIPS, *optional})
 
 
 def test_the_readmes_program_writes_a_true_event() -> None:

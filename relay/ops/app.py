@@ -21,6 +21,7 @@ from relay.ops.output import occupy_standard_descriptors
 from relay.ops.signals import watch_signals
 from relay.policy.defaults import default_policy
 from relay.policy.reading import PrivateKinds, ReadingRules
+from relay.protocol.information import Announcement, Features
 from relay.protocol.verify import SignatureVerifier
 from relay.session.accept import open_listeners
 from relay.session.committer import Committer, LocalCommitter, ProcessCommitter
@@ -80,10 +81,14 @@ async def _serve(config: Config) -> int:
                     committer,
                     listeners,
                     Routes(
-                        config.information,
-                        config.limits,
+                        Announcement(
+                            information=config.information,
+                            limits=config.limits,
+                            features=Features(names=config.names is not None),
+                        ),
                         metrics.exposition,
                         config.metrics.access,
+                        names=config.names,
                     ).answer,
                     Admission(
                         max_connections=config.connections.max_connections,

@@ -13,8 +13,9 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
-from relay.protocol.information import RelayInformation
+from relay.protocol.information import PublicKey, RelayInformation
 from relay.protocol.limits import Limits
+from relay.protocol.names import LocalPart, User
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "human", "json"]
@@ -22,6 +23,9 @@ CompressionMode = Literal["shared", "per_connection", "off"]
 BackPressurePolicy = Literal["catch-up", "block", "drop-oldest", "drop-new", "disconnect"]
 Allocator = Literal["python", "system"]
 MetricsAccess = Literal["local", "everyone", "nobody"]
+Reporters = Literal["members", "everyone", "nobody"]
+Inviters = Literal["admins", "members", "everyone"]
+Participants = Literal["members", "everyone"]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Interval = Annotated[float, Meta(ge=0.1, le=86_400)]
 StoreName = Annotated[
@@ -85,6 +89,33 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """Who may read them: `local` is the machine itself, and nobody for whom a proxy speaks."""
 
 
+class Management(msgspec.Struct, frozen=True, kw_only=True):
+    """What administrators decide on by the management API."""
+
+    whitelist: bool = False
+    """Whether only those may write whom an administrator has allowed to (`allowpubkey`)."""
+    reports: Reporters = "members"
+    """Whose reports (NIP-56) put events on the list of those that need moderation: `members` are
+    administrators, members, and those who were allowed to write."""
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    """Members of the relay, who join with an invite code (NIP-43)."""
+
+    enabled: bool = False
+    """Whether the relay has members."""
+    invites: Inviters = "members"
+    """Who is given invite codes; administrators always are."""
+    invite_lifetime: Annotated[int, Meta(ge=60, le=31_536_000)] = 604_800
+    """Seconds for which an invite code is good. It admits one pubkey."""
+    codes: tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...] = ()
+    """Further invite codes, which are always good, for any number of pubkeys."""
+    writing: Participants = "members"
+    """Who may write."""
+    reading: Participants = "everyone"
+    """Who may read."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that an operator can set."""
 
@@ -105,16 +136,32 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     more processor time, but nearly all memory is given back when many connections have gone."""
     drain_timeout: Seconds = 5.0
     """Seconds that a stop may take to answer and flush what is in flight."""
+    admins: tuple[PublicKey, ...] = ()
+    """The public keys of the administrators, who manage the relay (NIP-86). Whoever is named in
+    `information.pubkey` is one as well."""
+    names: dict[LocalPart, PublicKey | User] | None = None
+    """Internet identifiers (NIP-05): a table from names, such as `bob` or `_`, to public keys, or
+    to tables of `pubkey` and `relays`. They are served at `/.well-known/nostr.json`."""
     information: RelayInformation = RelayInformation()
     """What the relay tells about itself (NIP-11)."""
     limits: Limits = Limits()
     """What one peer may ask of the relay. The same values are enforced and advertised (NIP-11)."""
+    management: Management = Management()
+    """What administrators decide on (NIP-86; see [managing a relay](management.md))."""
+    membership: Membership = Membership()
+    """Members of the relay, who join with an invite code (NIP-43)."""
     connections: Connections = Connections()
     """How many connections there may be, and how long a silent or slow one is kept."""
     logging: Logging = Logging()
     """What is logged, to standard error."""
     metrics: Metrics = Metrics()
     """Numbers about the relay, in Prometheus' format at the path `/metrics`."""
+
+    @property
+    def administrators(self) -> frozenset[str]:
+        """The public keys of all who manage the relay."""
+        operator = self.information.pubkey
+        return frozenset(self.admins if operator is None else (*self.admins, operator))
 
     @property
     def store_path(self) -> Path | None:

@@ -302,7 +302,8 @@ def _is_unicode(text: str) -> bool:
 
 
 def _is_compound(kind: Any) -> bool:  # noqa: ANN401 - a type form has no better type
-    return any(isinstance(member, inspect.StructType) for member in _members(kind))
+    compound = (inspect.StructType, inspect.DictType, inspect.VarTupleType)
+    return any(isinstance(member, compound) for member in _members(kind))
 
 
 def _is_textual(kind: Any) -> bool:  # noqa: ANN401 - a type form has no better type
@@ -360,6 +361,10 @@ def _describe(info: inspect.Type) -> str:
             return "one of " + ", ".join(str(value) for value in values)
         case inspect.StructType(cls=owner):
             return f"a table of {owner.__name__.lower()}"
+        case inspect.VarTupleType(item_type=item):
+            return f"a list; each of it is {_describe(item)}"
+        case inspect.DictType(key_type=key, value_type=value):
+            return f"a table from {_describe(key)} to {_describe(value)}"
         case _:
             return "text"
 

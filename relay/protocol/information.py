@@ -1,7 +1,7 @@
 """What the relay tells about itself (NIP-11), as one JSON document.
 
-The `limitation` part is made from the same `Limits` that are enforced, and the list of NIPs is
-fixed here, where nothing can be configured: a relay does not advertise what it does not do.
+The `limitation` part is made from the same `Limits` that are enforced, and the list of NIPs from
+what is switched on: a relay does not advertise what it does not do.
 """
 
 from typing import Annotated, Final
@@ -14,7 +14,14 @@ MEDIA_TYPE: Final = "application/nostr+json"
 """The content type of the document, and what a client names in `Accept` to get it."""
 
 SUPPORTED_NIPS: Final = (1, 9, 11, 40, 42, 45, 67, 70)
-"""The NIPs that this relay implements, in ascending order."""
+"""The NIPs that every relay of this software serves, in ascending order."""
+
+OPTIONAL_NIPS: Final[dict[str, tuple[int, ...]]] = {
+    "names": (5,),
+    "membership": (43,),
+    "management": (86, 98),
+}
+"""The NIPs that are served where a field of `Features` is switched on."""
 
 SOFTWARE: Final = "https://trio-relay.example/"
 """The project's home page. A reserved name, which nobody can take, until there is one."""
@@ -63,6 +70,28 @@ class Fees(
     """What it costs to publish events."""
 
 
+class Features(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator can switch on, and clients should know of. See `OPTIONAL_NIPS`."""
+
+    names: bool = False
+    """Whether it serves internet identifiers (NIP-05)."""
+    membership: bool = False
+    """Whether it admits members (NIP-43)."""
+    management: bool = False
+    """Whether it has administrators, who manage it by HTTP (NIP-86, NIP-98)."""
+
+
+def supported_nips(features: Features) -> tuple[int, ...]:
+    """Return the NIPs that are served, in ascending order."""
+    optional = [
+        number
+        for name, numbers in OPTIONAL_NIPS.items()
+        if getattr(features, name)
+        for number in numbers
+    ]
+    return tuple(sorted({*SUPPORTED_NIPS, *optional}))
+
+
 class RelayInformation(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator says about this relay. What is `None` is left out of the document."""
 
@@ -76,8 +105,6 @@ class RelayInformation(msgspec.Struct, frozen=True, kw_only=True):
     """A small square picture for lists of relays."""
     pubkey: PublicKey | None = None
     """The operator's public key, for direct messages about the relay."""
-    self_: PublicKey | None = msgspec.field(default=None, name="self")
-    """The relay's own public key."""
     contact: str | None = None
     """Another way to reach the operator; an address such as `mailto:…` or `https://…`."""
     terms_of_service: WebAddress | None = None
@@ -89,20 +116,27 @@ class RelayInformation(msgspec.Struct, frozen=True, kw_only=True):
     `amount`, `unit`, `period` (seconds) and `kinds`. It is only shown; nothing is collected."""
 
 
-def document(
-    information: RelayInformation,
-    limits: Limits,
-    *,
-    version: str,
-    restricted_writes: bool = False,
-) -> bytes:
-    """Return the NIP-11 document as JSON.
+class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that is told of the relay, as it is at one moment."""
 
-    `version` is the software's. `restricted_writes` says that a policy beyond `limits` decides who
-    may write; a demand for proof of work counts as a restriction by itself.
+    information: RelayInformation
+    limits: Limits
+    features: Features = Features()
+    own_key: str | None = None
+    """The relay's own public key: `self`."""
+    restricted_writes: bool = False
+    """Whether a policy beyond `limits` decides who may write, or what."""
+
+
+def document(announcement: Announcement, *, version: str) -> bytes:
+    """Return the NIP-11 document as JSON. `version` is the software's.
+
+    A demand for proof of work counts as a restriction of writing by itself.
     """
-    fields: dict[str, object] = msgspec.to_builtins(information)
-    fields["supported_nips"] = SUPPORTED_NIPS
+    limits = announcement.limits
+    fields: dict[str, object] = msgspec.to_builtins(announcement.information)
+    fields["self"] = announcement.own_key
+    fields["supported_nips"] = supported_nips(announcement.features)
     fields["software"] = SOFTWARE
     fields["version"] = version
     fields["limitation"] = _without_absent(
@@ -118,7 +152,7 @@ def document(
             "auth_required": limits.auth_required,
             # Nothing in this relay asks for a payment before it serves.
             "payment_required": False,
-            "restricted_writes": restricted_writes or limits.min_pow_difficulty > 0,
+            "restricted_writes": announcement.restricted_writes or limits.min_pow_difficulty > 0,
             "created_at_lower_limit": limits.created_at_lower_limit,
             "created_at_upper_limit": limits.created_at_upper_limit,
             "default_limit": limits.default_limit,

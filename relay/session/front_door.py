@@ -9,7 +9,7 @@ request smuggling to idle keep-alive connections, needs a second.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
@@ -91,6 +91,22 @@ class Response:
                 raise ValueError(f"not a header value: {name}: {value!r}")
 
 
+@dataclass(frozen=True)
+class WithBody:
+    """A request that can be answered once its body is there; the answer may take its time."""
+
+    max_bytes: int
+    """What is larger is refused, unread (413)."""
+    answer: Callable[[bytes], Awaitable[Response]]
+    """Given the body. It must come to an end by itself, whether or not the peer waits for it."""
+    refuse: Callable[[Response], Response] = lambda response: response
+    """Gives the refusal of a body that cannot be read the form that the peer understands."""
+
+
+Answer = Response | WithBody | None
+"""`None` lets an upgrade through."""
+
+
 def plain_response(status: int, text: str = "") -> Response:
     """Return a response of one line of plain text, by default the status's own phrase."""
     line = f"{text or _phrase(status)}\n"
@@ -99,7 +115,7 @@ def plain_response(status: int, text: str = "") -> Response:
 
 async def admit(
     stream: trio.abc.Stream,
-    answer: Callable[[Request], Response | None],
+    answer: Callable[[Request], Answer],
     *,
     head_seconds: float = HEAD_SECONDS,
     max_head_bytes: int = MAX_HEAD_BYTES,
@@ -107,7 +123,8 @@ async def admit(
     """Read a request and answer it, or return it when it is an upgrade that `answer` lets through.
 
     None means that the peer was answered and the stream is to be closed. A request that is not an
-    upgrade and for which `answer` has None gets 404. What `answer` raises is passed on.
+    upgrade and for which `answer` has None gets 404. Only for `WithBody` the body is read, under
+    `head_seconds` again. What `answer` raises is passed on.
 
     Raises `ConnectionLost` when the peer left or does not take the response in time. After a
     cancellation the stream is fit only to be closed.
@@ -122,6 +139,12 @@ async def admit(
         if request.wants_upgrade:
             return request
         response = plain_response(HTTPStatus.NOT_FOUND)
+    elif isinstance(response, WithBody):
+        body = await read_body(stream, request, response.max_bytes, seconds=head_seconds)
+        if isinstance(body, bytes):
+            response = await response.answer(body)
+        else:
+            response = response.refuse(body)
     await respond(stream, request, response)
     if _has_body(request):
         await linger(stream)

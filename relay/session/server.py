@@ -31,7 +31,7 @@ from relay.session.accept import accept_connections
 from relay.session.committer import Committer
 from relay.session.connection import Connection
 from relay.session.core import Core, Ending
-from relay.session.front_door import Request, Response, admit, plain_response
+from relay.session.front_door import Answer, Request, admit, plain_response
 from relay.session.ingest import Ingest
 from relay.session.publisher import Publisher
 from relay.session.statistics import Statistics
@@ -87,7 +87,7 @@ class Server:
         core: Core,
         committer: Committer,
         listeners: Sequence[socket.socket],
-        routes: Callable[[Request, str], Response | None],
+        routes: Callable[[Request, str], Answer],
         admission: Admission,
         verifiers: int = 0,
     ) -> None:
@@ -230,7 +230,7 @@ class Server:
         return None
 
     async def _serve(self, stream: SocketStream, address: str, refusal: str | None) -> None:
-        def answer(request: Request) -> Response | None:
+        def answer(request: Request) -> Answer:
             if refusal is not None:
                 return plain_response(HTTPStatus.SERVICE_UNAVAILABLE, refusal)
             return self._routes(request, address)

@@ -5,13 +5,20 @@ import re
 from base64 import b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
+from typing import ClassVar
 
 import pytest
 
 from relay.ops.http import Routes, accepts
-from relay.protocol.information import MEDIA_TYPE, SUPPORTED_NIPS, RelayInformation
+from relay.protocol.information import (
+    MEDIA_TYPE,
+    SUPPORTED_NIPS,
+    Announcement,
+    RelayInformation,
+)
 from relay.protocol.limits import Limits
-from relay.session.front_door import Request, Response
+from relay.protocol.names import Names, User
+from relay.session.front_door import Request, Response, WithBody
 
 INFORMATION = RelayInformation(
     name="<b>A & B</b>",
@@ -21,7 +28,8 @@ INFORMATION = RelayInformation(
     terms_of_service='https://example.com/"terms"',
     payments_url="https://example.com/?a&b",
 )
-ROUTES = Routes(INFORMATION, Limits(), lambda: b"numbers 1\n")
+ANNOUNCEMENT = Announcement(information=INFORMATION, limits=Limits())
+ROUTES = Routes(ANNOUNCEMENT, lambda: b"numbers 1\n")
 
 
 def ask(
@@ -33,8 +41,11 @@ def ask(
     address: str = "192.0.2.1",
     **headers: str,
 ) -> Response | None:
+    """Ask for what is answered at once."""
     given = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-    return routes.answer(Request(method, target, given, b"", upgrade), address)
+    answer = routes.answer(Request(method, target, given, b"", upgrade), address)
+    assert not isinstance(answer, WithBody)
+    return answer
 
 
 def answered(
@@ -74,7 +85,8 @@ class Reader(HTMLParser):
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_the_information_document_is_on_the_relays_own_url(method: str) -> None:
-    routes = Routes(INFORMATION, Limits(max_subscriptions=7), bytes)
+    limits = Limits(max_subscriptions=7)
+    routes = Routes(Announcement(information=INFORMATION, limits=limits), bytes)
     response = ask(routes, method, accept=MEDIA_TYPE)
     assert response is not None
     assert response.status == 200
@@ -116,7 +128,11 @@ def test_accept_is_a_list_of_types_with_weights(*, header: str, accepted: bool) 
 def test_a_preflight_is_answered() -> None:
     response = answered("OPTIONS", origin="https://example.com")
     assert (response.status, response.body) == (204, b"")
-    assert cross_origin(response) == ALL_CROSS_ORIGIN
+    assert cross_origin(response) == {*ALL_CROSS_ORIGIN, "Access-Control-Max-Age"}
+    headers = dict(response.headers)
+    # a browser's star does not stand for Authorization
+    assert "Authorization" in headers["Access-Control-Allow-Headers"]
+    assert "POST" in headers["Access-Control-Allow-Methods"]
 
 
 @pytest.mark.parametrize("target", ["/", "/?x=1", "http://example.com/"])
@@ -139,6 +155,72 @@ def test_other_methods_are_refused(method: str, *, upgrade: bool) -> None:
     response = answered(method, upgrade=upgrade)
     assert response.status == 405
     assert ("Allow", "GET, HEAD, OPTIONS") in response.headers
+
+
+class TestNames:
+    NAMES: ClassVar[Names] = {
+        "bob": "ab" * 32,
+        "_": User(pubkey="cd" * 32, relays=("wss://elsewhere.example",)),
+    }
+    ROUTES = Routes(ANNOUNCEMENT, bytes, names=NAMES, public_url="wss://here.example")
+
+    def told(self, query: str, method: str = "GET") -> object:
+        response = ask(self.ROUTES, method, "/.well-known/nostr.json" + query)
+        assert response is not None
+        assert response.status == 200
+        assert ("Content-Type", "application/json") in response.headers
+        assert ("Access-Control-Allow-Origin", "*") in response.headers
+        return json.loads(response.body)
+
+    @pytest.mark.parametrize(
+        "query", ["?name=bob", "?name=BOB", "?x=1&name=bob&name=_", "?name=%62ob"]
+    )
+    def test_a_name_is_told_in_any_case(self, query: str) -> None:
+        assert self.told(query) == {
+            "names": {"bob": "ab" * 32},
+            "relays": {"ab" * 32: ["wss://here.example"]},
+        }
+
+    def test_the_operators_own_relays_for_a_user_come_first(self) -> None:
+        assert self.told("?name=_", "HEAD") == {
+            "names": {"_": "cd" * 32},
+            "relays": {"cd" * 32: ["wss://elsewhere.example"]},
+        }
+
+    def test_without_an_address_of_its_own_no_relay_is_told(self) -> None:
+        response = ask(
+            Routes(ANNOUNCEMENT, bytes, names=self.NAMES), "GET", "/.well-known/nostr.json?name=bob"
+        )
+        assert response is not None
+        assert json.loads(response.body) == {"names": {"bob": "ab" * 32}}
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "",
+            "?",
+            "?name=",
+            "?name=eve",
+            "?nam=bob",
+            "?name=%ff",
+            "?" + "a&" * 5000,
+            "?name=bob%00",
+        ],
+    )
+    def test_nobody_is_told_of_for_anything_else(self, query: str) -> None:
+        assert self.told(query) == {"names": {}}
+
+    def test_there_are_none_where_none_are_set(self) -> None:
+        assert answered("GET", "/.well-known/nostr.json?name=bob").status == 404
+        response = ask(Routes(ANNOUNCEMENT, bytes, names={}), "GET", "/.well-known/nostr.json")
+        assert response is not None
+        assert response.status == 200
+
+    def test_they_are_only_read_and_never_redirected(self) -> None:
+        for method, status in (("POST", 405), ("OPTIONS", 204)):
+            response = ask(self.ROUTES, method, "/.well-known/nostr.json?name=bob")
+            assert response is not None
+            assert response.status == status
 
 
 class TestThePage:
@@ -196,7 +278,8 @@ class TestThePage:
         assert {"title", "main", "h1", "footer"} <= tags.keys()
 
     def test_needs_no_name_or_description(self) -> None:
-        response = ask(Routes(RelayInformation(name=None, description=None), Limits(), bytes))
+        nobody = RelayInformation(name=None, description=None)
+        response = ask(Routes(Announcement(information=nobody, limits=Limits()), bytes))
         assert response is not None
         assert "<h1>A Nostr relay</h1>" in response.body.decode()
         assert "Who runs it" not in response.body.decode()
@@ -224,15 +307,16 @@ def test_this_machine_may_read_the_metrics(address: str) -> None:
 )
 def test_for_others_there_are_no_metrics(address: str, header: str) -> None:
     given = ((header, "192.0.2.1"),)
-    response = ROUTES.answer(Request("GET", "/metrics", given, b"", wants_upgrade=False), address)
+    request = Request("GET", "/metrics", given, b"", wants_upgrade=False)
+    response = ROUTES.answer(request, address)
     nothing = ask(ROUTES, target="/nothing")
     assert response is not None
     assert response == nothing
 
 
 def test_who_may_read_the_metrics_can_be_set() -> None:
-    everyone = Routes(INFORMATION, Limits(), lambda: b"1", "everyone")
-    nobody = Routes(INFORMATION, Limits(), lambda: b"1", "nobody")
+    everyone = Routes(ANNOUNCEMENT, lambda: b"1", "everyone")
+    nobody = Routes(ANNOUNCEMENT, lambda: b"1", "nobody")
     for routes, address, status in ((everyone, "192.0.2.1", 200), (nobody, "127.0.0.1", 404)):
         response = ask(routes, target="/metrics", address=address)
         assert response is not None

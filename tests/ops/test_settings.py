@@ -51,7 +51,9 @@ def right_value(setting: Setting) -> Any:
         "a public": "ab" * 32,
         "a whole": 7,
         "text": "some text",
-        "a table": {"admission": [{"amount": 1, "unit": "sats"}]},
+        "a table of fees": {"admission": [{"amount": 1, "unit": "sats"}]},
+        "a table from": {"bob": "ab" * 32, "_": {"pubkey": "cd" * 32, "relays": ["wss://a.b"]}},
+        "a list": ["ab" * 32],
     }
     return next(value for start, value in options.items() if setting.expectation.startswith(start))
 
@@ -64,9 +66,16 @@ def get(config: Config, setting: Setting) -> object:
 
 
 def as_toml(setting: Setting, value: object) -> str:
+    return f"{setting.path} = {inline(value)}"
+
+
+def inline(value: object) -> str:
+    """Return a value as TOML, on one line."""
     if isinstance(value, dict):
-        return f"{setting.path}.admission = [{{amount = 1, unit = 'sats'}}]"
-    return f"{setting.path} = {msgspec.json.encode(value).decode()}"
+        return "{" + ", ".join(f"{name} = {inline(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(inline, value)) + "]"
+    return msgspec.json.encode(value).decode()
 
 
 def test_without_any_source_the_defaults_hold() -> None:

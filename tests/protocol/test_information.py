@@ -7,11 +7,16 @@ import msgspec
 import pytest
 
 from relay.protocol.information import (
+    OPTIONAL_NIPS,
     SOFTWARE,
+    SUPPORTED_NIPS,
+    Announcement,
+    Features,
     Fee,
     Fees,
     RelayInformation,
     document,
+    supported_nips,
 )
 from relay.protocol.limits import Limits
 
@@ -21,7 +26,10 @@ KEY = "ab" * 32
 def told(
     information: RelayInformation | None = None, limits: Limits | None = None, **more: Any
 ) -> dict[str, Any]:
-    text = document(information or RelayInformation(), limits or Limits(), version="1.2", **more)
+    announcement = Announcement(
+        information=information or RelayInformation(), limits=limits or Limits(), **more
+    )
+    text = document(announcement, version="1.2")
     decoded = json.loads(text)
     assert isinstance(decoded, dict)
     return decoded
@@ -45,7 +53,6 @@ def test_every_field_of_the_text_can_be_told() -> None:
         banner="https://example.com/banner.png",
         icon="https://example.com/icon.png",
         pubkey=KEY,
-        self_=KEY[::-1],
         contact="mailto:operator@example.com",
         terms_of_service="https://example.com/terms",
         payments_url="https://example.com/pay",
@@ -55,7 +62,7 @@ def test_every_field_of_the_text_can_be_told() -> None:
             publication=(Fee(amount=100, unit="msats", kinds=(4,)),),
         ),
     )
-    document = told(everything)
+    document = told(everything, own_key=KEY[::-1])
     del document["limitation"]
     assert document == {
         "name": "näme",
@@ -135,3 +142,15 @@ def test_writes_are_restricted_by_work_or_by_a_policy(
     limits = Limits(min_pow_difficulty=difficulty)
     told_limits = told(limits=limits, restricted_writes=policy)["limitation"]
     assert told_limits["restricted_writes"] is restricted
+
+
+def test_what_is_switched_on_is_advertised() -> None:
+    assert supported_nips(Features()) == SUPPORTED_NIPS
+    for name, numbers in OPTIONAL_NIPS.items():
+        features = Features(**{name: True})
+        assert supported_nips(features) == tuple(sorted({*SUPPORTED_NIPS, *numbers}))
+        assert told(features=features)["supported_nips"] == list(supported_nips(features))
+
+
+def test_every_feature_has_its_nips() -> None:
+    assert {field.name for field in msgspec.structs.fields(Features)} == OPTIONAL_NIPS.keys()
