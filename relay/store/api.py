@@ -137,6 +137,34 @@ class Counting(Protocol):
         ...
 
 
+class Listed(NamedTuple):
+    """A part of a listing.
+
+    Each item is 40 bytes: `created_at` in 8, big-endian, and the id in 32. So items sort as NIP-77
+    sorts them. They come as a query's events do: newest first, ties by lowest id.
+    """
+
+    items: list[bytes]
+    finished: bool
+
+
+class Listing(Protocol):
+    """A listing under way (NIP-77). Each call reads from a fresh, short snapshot."""
+
+    @property
+    def position(self) -> int:
+        """The log's head when the listing began: every event with `seq` ≤ it was considered."""
+        ...
+
+    def step(self, budget: Budget) -> Listed:
+        """List on until done or until the budget ends; each event is listed once.
+
+        At least one step of work is done at each call. What is removed meanwhile may be listed or
+        not. Raises `StoreUnavailable`.
+        """
+        ...
+
+
 class EventReader(Protocol):
     """A reader. One belongs to one thread; any number may read beside one writer."""
 
@@ -159,6 +187,13 @@ class EventReader(Protocol):
         """Begin to count the events that match any of `filters`, each once; limits do not count.
 
         What `guard` hides is not counted.
+        """
+        ...
+
+    def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> Listing:
+        """Begin to list the events that match `filter_`: all, or as many as its own `limit`.
+
+        What `guard` hides is not listed.
         """
         ...
 

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from relay.protocol.event import KIND_DELETION, Event, Record, expiration, is_ephemeral
 from relay.protocol.filters import Filter
 from relay.store.api import Budget, Committed, Guard, LogEntry, Outcome, Page, Tail
+from relay.store.listing import ALL, QueryListing
 from relay.store.semantics import address, deletion_request, supersedes
 
 _STEP_EVENTS: Final = 500
@@ -199,6 +200,10 @@ class MemoryReader:
     ) -> "MemoryCounting":
         """Begin to count; see `EventReader.count`."""
         return MemoryCounting(self._store, filters, now, guard)
+
+    def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> QueryListing:
+        """Begin to list what matches; see `EventReader.list`."""
+        return QueryListing(self.query([filter_], ALL, now, guard))
 
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
         """Return the log after `after`; see `EventReader.tail`."""

@@ -19,7 +19,7 @@ import trio.testing
 from relay.protocol.filters import Filter
 from relay.protocol.limits import Limits
 from relay.session.core import Capacity, Timing
-from relay.store.api import Budget, Counting, Guard, Page, Query, Tail
+from relay.store.api import Budget, Counting, Guard, Listing, Page, Query, Tail
 from relay.store.memory import MemoryStore
 from tests.corpus import Author
 from tests.served import Client, client
@@ -160,6 +160,9 @@ class SlowReader:
 
     def count(self, filters: Sequence[Filter], now: int, guard: Guard | None = None) -> Counting:
         return self._reader.count(filters, now, guard)
+
+    def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> Listing:
+        return self._reader.list(filter_, now, guard)
 
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
         return self._reader.tail(after, max_events, max_bytes, now)

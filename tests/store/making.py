@@ -114,3 +114,17 @@ def ids_of(records: Iterable[Record]) -> list[str]:
     """Return the records' ids in NIP-01's order."""
     events = sorted((r.event for r in records), key=lambda e: (-e.created_at, e.id))
     return [event.id for event in events]
+
+
+def listed(
+    reader: EventReader, asked: Filter, now: int = NOW, budget: Callable[[], bool] = always
+) -> list[tuple[int, str]]:
+    """Return the (created_at, id) that a listing gives, in its order."""
+    listing = reader.list(asked, now)
+    items: list[bytes] = []
+    for _ in range(100_000):
+        step = listing.step(budget)
+        items += step.items
+        if step.finished:
+            return [(int.from_bytes(item[:8]), item[8:].hex()) for item in items]
+    raise AssertionError("the listing does not end")

@@ -1,6 +1,6 @@
 """What every store must do: the rules of `relay.store.api`, one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -20,6 +20,7 @@ from tests.store.making import (
     filter_,
     identity,
     ids_of,
+    listed,
     never,
     note,
 )
@@ -675,3 +676,56 @@ def test_the_edges_of_a_prefix_are_its_own(store: OpenStore) -> None:
     assert found == ["aaaaaaaa", "bbbbbbbb"]
     assert not store.reader.holds_id("aaaaaaa9", NOW)
     assert not store.reader.holds_id("bbbbbbbc", NOW)
+
+
+# --- Listings (NIP-77) -----------------------------------------------------------------------
+
+
+def in_order(records: Iterable[Record]) -> list[tuple[int, str]]:
+    events = [record.event for record in records]
+    return sorted([(e.created_at, e.id) for e in events], key=lambda item: (-item[0], item[1]))
+
+
+def test_a_listing_gives_everything_that_matches_whatever_the_limits(store: OpenStore) -> None:
+    records = [
+        note(kind=(1, 2, 4)[at % 3], by=at % 4, at=at // 2, tags=[("t", str(at % 5))])
+        for at in range(1200)
+    ]
+    commit(store.writer, *records)
+    for asked in (
+        Filter(),
+        filter_(kinds=[1]),
+        filter_(kinds=[1, 2], since=10, until=100),
+        filter_(authors=[1, 2]),
+        filter_(t=["1", "2"], kinds=[1]),
+        filter_(ids=[records[3].event.id, records[4].event.id]),
+        filter_(kinds=[99]),
+    ):
+        matching = [record for record in records if asked.matches(record.event)]
+        assert listed(store.reader, asked) == in_order(matching)
+        assert listed(store.reader, asked, budget=never) == in_order(matching)
+
+
+def test_a_listing_with_a_limit_gives_the_newest(store: OpenStore) -> None:
+    records = [note(at=at // 3) for at in range(50)]
+    commit(store.writer, *records)
+    assert listed(store.reader, filter_(limit=20)) == in_order(records)[:20]
+    assert listed(store.reader, filter_(limit=0)) == []
+
+
+def test_a_listing_leaves_out_what_is_not_to_be_seen(store: OpenStore) -> None:
+    kept = note(at=MAX_TIMESTAMP)
+    gone = note(at=7)
+    commit(store.writer, kept, gone, note(at=5, tags=[("expiration", str(NOW + 5))]))
+    commit(store.writer, request := note(kind=5, tags=[("e", gone.event.id)]))
+    assert listed(store.reader, Filter(), now=NOW + 5) == in_order([kept, request])
+
+
+def test_a_listing_is_of_the_moment_when_it_began(store: OpenStore) -> None:
+    records = [note(at=at) for at in range(5)]
+    commit(store.writer, *records)
+    listing = store.reader.list(Filter(), NOW)
+    commit(store.writer, note(at=100), note(at=0))
+    assert listing.position == 5
+    items = listing.step(never).items
+    assert [item[8:].hex() for item in items] == ids_of(records)

@@ -33,7 +33,7 @@ from relay.store.semantics import address
 from relay.store.sqlite import counting, entries, keys, planner, query, scans, words
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.writer import SQLiteWriter
-from tests.store.making import NOW, always, author, counted, drain, never
+from tests.store.making import NOW, always, author, counted, drain, listed, never
 
 AUTHORS = [author(number) for number in (1, 2, 3)]
 KINDS = [0, 1, 1, 1, 7, 10_002, 30_023]
@@ -211,6 +211,13 @@ class Stores(RuleBasedStateMachine):
         filters = data.draw(filters_about([r.event.id for r in self.seen]), "filters")
         expected = counted(self.plain_reader, *filters, now=self.now)
         assert counted(self.reader, *filters, now=self.now) == expected
+
+    @rule(data=st.data())
+    def list_(self, data: st.DataObject) -> None:
+        asked = data.draw(filters_about([r.event.id for r in self.seen]), "filters")[0]
+        assert listed(self.reader, asked, now=self.now) == listed(
+            self.plain_reader, asked, now=self.now
+        )
 
     @rule(after=st.integers(0, 40), amount=st.integers(1, 5), size=st.sampled_from([1, 1 << 20]))
     def tail(self, after: int, amount: int, size: int) -> None:

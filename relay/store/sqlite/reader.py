@@ -15,6 +15,7 @@ from relay.errors import StoreUnavailable
 from relay.protocol.event import Record, decode_event
 from relay.protocol.filters import Filter
 from relay.store.api import Guard, LogEntry, Tail
+from relay.store.listing import ALL, QueryListing
 from relay.store.sqlite import schema
 from relay.store.sqlite.connection import open_for_reading, translated
 from relay.store.sqlite.counting import SQLiteCounting
@@ -83,6 +84,10 @@ class SQLiteReader:
         """Begin to count; see `EventReader.count`."""
         view = View(self._connection, self.head(), now)
         return SQLiteCounting(view, self._path, self._keys, filters, guard)
+
+    def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> QueryListing:
+        """Begin to list what matches; see `EventReader.list`."""
+        return QueryListing(self.query([filter_], ALL, now, guard))
 
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
         """Return the log after `after`; see `EventReader.tail`."""

@@ -25,7 +25,7 @@ from relay.session import connection, core, ingest, publisher, writer
 from relay.session.companion import Ticket
 from relay.session.core import BackPressure, Core, Timing
 from relay.session.server import Admission, Server
-from relay.store.api import Budget, Committed, Counting, Guard, Outcome, Page, Query, Tail
+from relay.store.api import Budget, Committed, Counting, Guard, Listing, Outcome, Page, Query, Tail
 from relay.store.commit_protocol import Answer
 from relay.store.memory import MemoryReader, MemoryStore
 from tests.session.conversations.ledger import Ledger
@@ -163,6 +163,9 @@ class SlowReader:
     def count(self, filters: Sequence[Filter], now: int, guard: Guard | None = None) -> Counting:
         counting = self._reader.count(filters, now, guard)
         return _SlowCounting(counting, self._empty_pages) if self._empty_pages else counting
+
+    def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> Listing:
+        return self._reader.list(filter_, now, guard)
 
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
         return self._reader.tail(after, min(max_events, 3), max_bytes, now)
