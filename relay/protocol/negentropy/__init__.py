@@ -1,0 +1,1 @@
+"""Set reconciliation (NIP-77): what two peers have, and have not, in common."""
