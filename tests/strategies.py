@@ -17,6 +17,8 @@ VALUES: Final = ["", "a", "b", 'quote"', "é", *HEX[:3]]
 KINDS: Final = [0, 1, 3, 5, 7, 10002, 20001, 30023]
 TIMES: Final = [0, 99, 100, 101, 200]
 
+SEARCHES: Final = ["hello", "quote*", '"text"', "語", "a quoted", "nothing"]
+
 hexes = st.sampled_from(HEX)
 tag_values = st.sampled_from(VALUES)
 tags = st.one_of(
@@ -62,6 +64,7 @@ filters = st.builds(
     since=st.one_of(st.none(), st.sampled_from(TIMES)),
     until=st.one_of(st.none(), st.sampled_from(TIMES)),
     limit=st.one_of(st.none(), st.integers(0, 5)),
+    search=st.one_of(st.none(), st.none(), st.sampled_from(SEARCHES)),
 )
 
 
@@ -74,7 +77,7 @@ def filter_json(filter_: Filter) -> dict[str, Any]:
             fields[name] = sorted(values)
     for letter, values in filter_.tags:
         fields["#" + letter] = sorted(values)
-    for name in ("since", "until", "limit"):
+    for name in ("since", "until", "limit", "search"):
         if getattr(filter_, name) is not None:
             fields[name] = getattr(filter_, name)
     return fields

@@ -188,6 +188,7 @@ def _without_limit(filter_: Filter) -> Filter:
         tags=filter_.tags,
         since=filter_.since,
         until=filter_.until,
+        search=filter_.search,
     )
 
 

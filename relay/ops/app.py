@@ -171,7 +171,7 @@ def _core(config: Config, reader: EventReader, journal: Journal) -> Core:
     reading = ReadingRules([PrivateKinds()])
     return Core(
         limits=config.limits,
-        policy=default_policy(config.limits, reading),
+        policy=default_policy(config.limits, reading, search=False),
         reading=reading,
         verifier=SignatureVerifier(),
         reader=reader,

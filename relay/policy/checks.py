@@ -13,12 +13,14 @@ from relay.protocol.event import (
     expiration,
     is_protected,
 )
+from relay.protocol.filters import Filter
 from relay.protocol.limits import Limits
 
 _AUTH_EVENT: Final = Rejection(f"invalid: kind {KIND_AUTH} is for AUTH only and is never published")
 _EXPIRED: Final = Rejection("invalid: the event has expired")
 _PROTECTED_AUTH: Final = Rejection("auth-required: this event may only be published by its author")
 _PROTECTED: Final = Rejection("restricted: this event may only be published by its author")
+_NO_SEARCH: Final = Rejection("unsupported: search is switched off")
 _EMBEDS_PROTECTED: Final = Rejection("blocked: a repost must not embed a protected event")
 
 
@@ -106,3 +108,8 @@ def no_embedded_protected(event: Event, _client: Client, _now: int) -> Verdict:
     except (msgspec.MsgspecError, RecursionError):
         return None
     return _EMBEDS_PROTECTED if any(tag[:1] == ["-"] for tag in embedded.tags) else None
+
+
+def no_search(filters: tuple[Filter, ...], _client: Client, _now: int) -> Verdict:
+    """Refuse requests that search (NIP-50)."""
+    return _NO_SEARCH if any(filter_.search is not None for filter_ in filters) else None

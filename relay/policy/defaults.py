@@ -4,20 +4,23 @@ from relay.policy.checks import (
     enough_work,
     no_auth_events,
     no_embedded_protected,
+    no_search,
     not_expired,
     protected_by_author_only,
     within_size,
     within_time,
 )
 from relay.policy.reading import ReadingRules
-from relay.policy.verdict import EventCheck, Policy
+from relay.policy.verdict import EventCheck, Policy, RequestCheck
 from relay.protocol.limits import Limits
 
 
-def default_policy(limits: Limits, reading: ReadingRules | None = None) -> Policy:
+def default_policy(
+    limits: Limits, reading: ReadingRules | None = None, *, search: bool = True
+) -> Policy:
     """Return what a public relay accepts: everything valid within `limits`.
 
-    Requests are judged by `reading`.
+    Requests are judged by `reading`, and refused if they search where `search` is switched off.
     """
     checks: list[EventCheck] = [
         no_auth_events,
@@ -29,5 +32,7 @@ def default_policy(limits: Limits, reading: ReadingRules | None = None) -> Polic
     ]
     if limits.min_pow_difficulty:
         checks.append(enough_work(limits))
-    requests = () if reading is None else (reading.judge_request,)
-    return Policy(event_checks=tuple(checks), request_checks=requests)
+    requests: list[RequestCheck] = [] if reading is None else [reading.judge_request]
+    if not search:
+        requests.append(no_search)
+    return Policy(event_checks=tuple(checks), request_checks=tuple(requests))

@@ -13,10 +13,14 @@ import msgspec
 
 from relay.protocol.event import MAX_KIND, MAX_TIMESTAMP, Event
 from relay.protocol.limits import Limits
+from relay.protocol.search import MAX_LENGTH, MAX_WORDS, parse_search
 
 _HEX64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 _LETTER_FIELD: Final = re.compile(r"#[a-zA-Z]").fullmatch
 _EXACT_HEX_TAGS: Final = ("#e", "#p")
+_VALUES_FOR_A_WORD: Final = 100
+"""A word of a search counts as so many values: it is looked for in the text of each new event,
+which takes up to 5 µs if that is long."""
 
 Matcher = Callable[[Event, frozenset[str]], bool]
 """A compiled filter: (event, its `tag_keys`) → does it match?"""
@@ -33,7 +37,8 @@ class Filter(msgspec.Struct, frozen=True, gc=False):
     """One filter. `None` means that a condition was not given; a set is never empty.
 
     `tags` holds (letter, values) in the order of the letters. `limit` bounds the stored events
-    only and plays no part in matching.
+    only and plays no part in matching. `search` asks for at least one word (NIP-50), and orders the
+    stored events by relevance.
     """
 
     ids: frozenset[str] | None = None
@@ -43,12 +48,16 @@ class Filter(msgspec.Struct, frozen=True, gc=False):
     since: int | None = None
     until: int | None = None
     limit: int | None = None
+    search: str | None = None
 
     @property
     def values(self) -> int:
         """How many values all its conditions hold together."""
         conditions = [self.ids, self.authors, self.kinds, *[values for _, values in self.tags]]
-        return sum([len(condition) for condition in conditions if condition is not None])
+        values = sum([len(condition) for condition in conditions if condition is not None])
+        if self.search is not None:
+            values += _VALUES_FOR_A_WORD * parse_search(self.search).words
+        return values
 
     def matches(self, event: Event) -> bool:
         """Tell whether `event` passes, condition by condition as NIP-01 states them."""
@@ -65,7 +74,7 @@ class Filter(msgspec.Struct, frozen=True, gc=False):
         for letter, values in self.tags:
             if not any(len(t) > 1 and t[0] == letter and t[1] in values for t in event.tags):
                 return False
-        return True
+        return self.search is None or parse_search(self.search).matches(event)
 
 
 def matches_any(filters: tuple[Filter, ...], event: Event) -> bool:
@@ -113,7 +122,10 @@ def compile_filter(filter_: Filter) -> Matcher:
                 return False
         return True
 
-    return matcher
+    if filter_.search is None:
+        return matcher
+    search = parse_search(filter_.search)
+    return lambda event, keys: matcher(event, keys) and search.matches(event)
 
 
 def parse_filter(value: object, limits: Limits) -> Filter:
@@ -127,7 +139,7 @@ def parse_filter(value: object, limits: Limits) -> Filter:
     ids = authors = None
     kinds: frozenset[int] | None = None
     tags: list[tuple[str, frozenset[str]]] = []
-    since = until = limit = None
+    since = until = limit = search = None
     for field, content in value.items():
         if field == "kinds":
             kinds = _kinds(content, limits)
@@ -145,6 +157,8 @@ def parse_filter(value: object, limits: Limits) -> Filter:
             exact = field in _EXACT_HEX_TAGS
             values = (_hex_values if exact else _strings)(field, content, limits)
             tags.append((field[1], values))
+        elif field == "search":
+            search = _search(content)
         else:
             raise InvalidFilter(f"unsupported: unknown filter field {quoted(field)}")
     tags.sort(key=lambda item: item[0])
@@ -156,6 +170,7 @@ def parse_filter(value: object, limits: Limits) -> Filter:
         since=None if since is None else min(since, MAX_TIMESTAMP + 1),
         until=None if until is None else min(until, MAX_TIMESTAMP),
         limit=limit,
+        search=search,
     )
 
 
@@ -206,3 +221,17 @@ def _natural(field: str, content: object) -> int:
     if type(content) is not int or content < 0:
         raise InvalidFilter(f"invalid: {field} must be a non-negative integer")
     return content
+
+
+def _search(content: object) -> str | None:
+    """Return a search that asks for something; `None` for one that does not."""
+    if not isinstance(content, str):
+        raise InvalidFilter("invalid: search must be a string")
+    if len(content) > MAX_LENGTH:
+        raise InvalidFilter(
+            f"invalid: search has {len(content)} characters, at most {MAX_LENGTH} are allowed"
+        )
+    words = parse_search(content).words
+    if words > MAX_WORDS:
+        raise InvalidFilter(f"invalid: search has {words} words, at most {MAX_WORDS} are allowed")
+    return content if words else None

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 import pytest
 
 from relay.policy.defaults import default_policy
+from relay.policy.verdict import Rejection
 from relay.protocol.event import Event, canonical_json
+from relay.protocol.filters import Filter
 from relay.protocol.limits import Limits
 from tests.corpus import Author
 
@@ -91,3 +93,13 @@ def test_a_repost_must_not_embed_a_protected_event(kind: int) -> None:
 )
 def test_a_repost_of_nonsense_is_just_a_repost(content: str) -> None:
     assert judge(AUTHOR.sign(6, content, [], NOW)) is None
+
+
+def test_a_search_is_refused_where_search_is_switched_off() -> None:
+    policy = default_policy(Limits(), search=False)
+    assert policy.judge_request((Filter(),), Somebody(), NOW) is None
+    searching = (Filter(), Filter(search="nostr"))
+    assert policy.judge_request(searching, Somebody(), NOW) == Rejection(
+        "unsupported: search is switched off"
+    )
+    assert default_policy(Limits()).judge_request(searching, Somebody(), NOW) is None

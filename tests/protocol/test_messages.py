@@ -176,7 +176,7 @@ def test_a_bad_filter_is_answered_by_closed_that_names_the_field(
     assert names in reason
 
 
-@pytest.mark.parametrize("field", ["search", "#ee", "#", "#1", "#é", "Ids", ""])
+@pytest.mark.parametrize("field", ["find", "#ee", "#", "#1", "#é", "Ids", ""])
 def test_an_unknown_filter_field_is_unsupported(field: str) -> None:
     said, _, reason = answer(["REQ", "s", {field: ["x"]}])
     assert said == "CLOSED"
