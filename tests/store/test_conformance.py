@@ -10,6 +10,7 @@ from relay.store.api import EventReader, Outcome, Query
 from tests.store.conftest import OpenStore
 from tests.store.making import (
     NOW,
+    Hiding,
     always,
     ask,
     author,
@@ -729,3 +730,88 @@ def test_a_listing_is_of_the_moment_when_it_began(store: OpenStore) -> None:
     assert listing.position == 5
     items = listing.step(never).items
     assert [item[8:].hex() for item in items] == ids_of(records)
+
+
+# --- What a reader may not see ----------------------------------------------------------------
+
+
+def hiding_kind(kind: int, *, by: int | None = None) -> Hiding:
+    """Hide a kind from all but one author."""
+    return Hiding(
+        Filter(kinds=frozenset({kind})),
+        shows=lambda event: by is not None and event.pubkey == author(by),
+    )
+
+
+def test_what_a_guard_hides_is_as_if_it_were_not_there(store: OpenStore) -> None:
+    shown = [note(kind, by, at) for kind, by, at in ((1, 1, 10), (4, 1, 20), (1, 2, 30))]
+    hidden = [note(4, 2, at) for at in (5, 15, 25, 35)]
+    commit(store.writer, *hidden[:2], *shown, *hidden[2:])
+    guard = hiding_kind(4, by=1)
+    for wanted in (filter_(), filter_(authors=[1, 2]), filter_(kinds=[1, 4])):
+        assert ask(store.reader, wanted, guard=guard) == ids_of(shown)
+        assert completeness(store.reader, wanted, guard=guard) is True
+        assert counted(store.reader, wanted, guard=guard) == 3
+    assert ask(store.reader, filter_(ids=[hidden[0].event.id]), guard=guard) == []
+    assert counted(store.reader, filter_(ids=[hidden[0].event.id]), guard=guard) == 0
+    assert counted(store.reader, filter_(kinds=[4]), filter_(authors=[2]), guard=guard) == 2
+
+
+def test_hidden_events_count_against_no_limit(store: OpenStore) -> None:
+    shown = [note(1, at=at) for at in range(10)]
+    hidden = [note(4, at=at) for at in range(5, 100)]
+    commit(store.writer, *hidden, *shown)
+    guard = hiding_kind(4)
+    for limit, complete in ((9, False), (10, True), (11, True)):
+        for wanted in ([filter_(limit=limit)], [filter_(limit=limit), filter_(kinds=[4])]):
+            assert ask(store.reader, *wanted, guard=guard) == ids_of(shown)[:limit]
+            assert completeness(store.reader, *wanted, guard=guard) is complete
+
+
+@pytest.mark.parametrize("hidden", [0, 1, 40, 2_000])
+def test_however_many_are_hidden_the_answer_is_known_to_be_complete(
+    store: OpenStore, hidden: int
+) -> None:
+    # were it not said any more where many are hidden, that would tell of them
+    newest = note(1, at=10_000, tags=[("p", author(9))])
+    commit(store.writer, newest, *[note(4, at=at, tags=[("p", author(9))]) for at in range(hidden)])
+    wanted = [filter_(p=[author(9)], limit=1), filter_(authors=[1], limit=1)]
+    for asked in (wanted[:1], wanted):
+        assert ask(store.reader, *asked, guard=hiding_kind(4)) == [newest.event.id]
+        assert completeness(store.reader, *asked, guard=hiding_kind(4)) is True
+
+
+def test_several_hidden_kinds_are_taken_from_a_count_once(store: OpenStore) -> None:
+    commit(store.writer, *[note(kind, by, 10) for kind in (1, 4, 5) for by in (1, 2, 3)])
+    guard = Hiding(
+        filter_(kinds=[4]), filter_(authors=[2]), filter_(kinds=[4, 5]), shows=lambda _: False
+    )
+    assert counted(store.reader, filter_(), guard=guard) == 2
+    assert counted(store.reader, filter_(kinds=[1]), filter_(authors=[1]), guard=guard) == 2
+    assert counted(store.reader, filter_(kinds=[4, 5]), guard=guard) == 0
+
+
+def test_what_is_hidden_and_expired_is_taken_from_a_count_once(store: OpenStore) -> None:
+    soon = [("expiration", str(NOW + 5))]
+    commit(store.writer, note(1), note(4, tags=soon), note(4), note(1, tags=soon))
+    assert counted(store.reader, filter_(), guard=hiding_kind(4)) == 2
+    assert counted(store.reader, filter_(), now=NOW + 5, guard=hiding_kind(4)) == 1
+
+
+def test_who_gains_a_right_in_the_midst_of_an_answer_uses_it(store: OpenStore) -> None:
+    records = [note(4, at=at) for at in range(20)]
+    commit(store.writer, *records)
+    rights: set[str] = set()
+    guard = Hiding(filter_(kinds=[4]), shows=lambda _: bool(rights))
+    query = store.reader.query([filter_(kinds=[4])], 500, NOW, guard)
+    rights.add("now")
+    assert drain(query, 3) == [one.raw for one in reversed(records)]
+
+
+def test_a_filter_that_meets_nothing_hidden_is_not_asked_about(store: OpenStore) -> None:
+    commit(store.writer, *[note(kind) for kind in (1, 4, 7)])
+    guard = hiding_kind(4)
+    asked = [filter_(kinds=[1, 7]), filter_(kinds=[1], authors=[1])]
+    assert len(ask(store.reader, *asked, guard=guard)) == 2
+    assert counted(store.reader, *asked, guard=guard) == 2
+    assert guard.asked == 0 or store.location.path is None, "only the plain store asks about all"

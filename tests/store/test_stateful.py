@@ -27,13 +27,13 @@ from hypothesis.stateful import (
 
 from relay.protocol.event import MAX_TIMESTAMP, Event, Record, Tag, decode_event, record
 from relay.protocol.filters import Filter, matches_any
-from relay.store.api import EventReader, LogEntry, Query
+from relay.store.api import EventReader, Guard, LogEntry, Query
 from relay.store.memory import MemoryStore
 from relay.store.semantics import address
 from relay.store.sqlite import counting, entries, keys, planner, query, scans, words
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.writer import SQLiteWriter
-from tests.store.making import NOW, always, author, counted, drain, listed, never
+from tests.store.making import NOW, Hiding, always, author, counted, drain, listed, never
 
 AUTHORS = [author(number) for number in (1, 2, 3)]
 KINDS = [0, 1, 1, 1, 7, 10_002, 30_023]
@@ -99,11 +99,20 @@ def filters_about(ids: Sequence[str]) -> st.SearchStrategy[list[Filter]]:
     return st.lists(one, min_size=1, max_size=4)
 
 
+# what is hidden is often asked for, too: the same few kinds, authors and tags
+guards = st.one_of(
+    st.none(), st.builds(lambda filters: Hiding(*filters), filters_about([])), st.just(Hiding())
+)
+
+
 class Paged:
     """A query under way, and what is known about its right answer."""
 
-    def __init__(self, asked: Query, filters: Sequence[Filter], expected: list[bytes]) -> None:
+    def __init__(
+        self, asked: Query, filters: Sequence[Filter], expected: list[bytes], guard: Guard | None
+    ) -> None:
         self.asked = asked
+        self.guard = guard
         self.filters = tuple(filters)
         self.expected = expected
         self.got: list[bytes] = []
@@ -171,8 +180,9 @@ class Stores(RuleBasedStateMachine):
     def ask(self, data: st.DataObject, page: int, budget: Callable[[], bool]) -> None:
         filters = data.draw(filters_about([r.event.id for r in self.seen]), "filters")
         default = data.draw(st.integers(1, 10), "default limit")
-        asked = self.reader.query(filters, default, self.now)
-        plain = self.plain_reader.query(filters, default, self.now)
+        guard = data.draw(guards, "guard")
+        asked = self.reader.query(filters, default, self.now, guard)
+        plain = self.plain_reader.query(filters, default, self.now, guard)
         assert drain(asked, page, budget) == drain(plain)
         assert asked.complete == plain.complete
         assert asked.position == plain.position
@@ -180,8 +190,10 @@ class Stores(RuleBasedStateMachine):
     @rule(data=st.data())
     def begin_pages(self, data: st.DataObject) -> None:
         filters = data.draw(filters_about([r.event.id for r in self.seen]), "filters")
-        expected = drain(self.plain_reader.query(filters, 5, self.now))
-        self.paged.append(Paged(self.reader.query(filters, 5, self.now), filters, expected))
+        guard = data.draw(guards, "guard")
+        expected = drain(self.plain_reader.query(filters, 5, self.now, guard))
+        asked = self.reader.query(filters, 5, self.now, guard)
+        self.paged.append(Paged(asked, filters, expected, guard))
 
     @precondition(lambda self: self.paged)
     @rule(data=st.data(), page=st.integers(1, 3), budget=st.sampled_from([always, never]))
@@ -200,6 +212,7 @@ class Stores(RuleBasedStateMachine):
         ranks = [(-event.created_at, event.id) for event in given]
         assert ranks == sorted(set(ranks)), "in order, each once"
         assert all(matches_any(paged.filters, event) for event in given)
+        assert paged.guard is None or all(map(paged.guard.allows, paged.got))
         stored = {entry.record.raw for entry in everything(self.plain_reader, self.now)}
         still_there = [raw for raw in paged.expected if raw in stored]
         assert set(still_there) <= set(paged.got), "nothing is missing"
@@ -209,8 +222,9 @@ class Stores(RuleBasedStateMachine):
     @rule(data=st.data())
     def count(self, data: st.DataObject) -> None:
         filters = data.draw(filters_about([r.event.id for r in self.seen]), "filters")
-        expected = counted(self.plain_reader, *filters, now=self.now)
-        assert counted(self.reader, *filters, now=self.now) == expected
+        guard = data.draw(guards, "guard")
+        expected = counted(self.plain_reader, *filters, now=self.now, guard=guard)
+        assert counted(self.reader, *filters, now=self.now, guard=guard) == expected
 
     @rule(data=st.data())
     def list_(self, data: st.DataObject) -> None:

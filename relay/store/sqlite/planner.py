@@ -129,11 +129,13 @@ _MOST_ADDRESSES: Final = 2_000
 class Plan:
     """How one filter is answered: a scan, and the check of what it gives."""
 
-    __slots__ = ("check", "scan")
+    __slots__ = ("check", "is_guarded", "scan")
 
     def __init__(self, scan: Scan, check: RowCheck | None) -> None:
         self.scan = scan
         self.check = check
+        self.is_guarded = False
+        """Whether the check may hide matches."""
 
 
 def time_range(filter_: Filter) -> tuple[int, int] | None:
@@ -151,14 +153,10 @@ def plan(filter_: Filter, keys: Keys, guard: Guard | None = None) -> Plan | None
     if places is None:
         return None
     found = _Planner(filter_, keys, *places).plan()
-    if guard is not None and is_guarded(filter_, guard):
+    if guard is not None and any(may_meet(filter_, hidden) for hidden in guard.filters):
         found.check = _both_of(found.check, guard.allows)
+        found.is_guarded = True
     return found
-
-
-def is_guarded(filter_: Filter, guard: Guard | None) -> bool:
-    """Tell whether `guard` may hide events that match `filter_`."""
-    return guard is not None and any(may_meet(filter_, hidden) for hidden in guard.filters)
 
 
 def _both_of(check: RowCheck | None, allows: RowCheck) -> RowCheck:

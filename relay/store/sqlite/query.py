@@ -15,9 +15,10 @@ Most requests have one filter, and a store in which no event was ever moved has 
 
 `complete` (NIP-67) is known exactly: a stream that has reached its limit looks for one match more.
 If that was not given by another filter either, something was left out. If it was, the stream looks
-on, some steps long.
+on, some steps long; to the end where a guard hides events, since how many they are must not show.
 """
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -50,6 +51,10 @@ _MERGED_AT_ONCE: Final = 2_048
 _Key = tuple[int, bytes]
 _Rows = dict[int, bytes]
 """What a page has read, by place."""
+
+
+def _probes(plans: Sequence[Plan]) -> int:
+    return sys.maxsize if any(one.is_guarded for one in plans) else _MOST_PROBES
 
 
 class _Waiting(NamedTuple):
@@ -147,7 +152,7 @@ class _Direct:
         self._check = filter_plan.check
         self._left = limit
         self._parked: list[int] = []
-        self._probes_left = _MOST_PROBES
+        self._probes_left = _probes([filter_plan])
 
     def next_rows(
         self, view: View, max_events: int, max_bytes: int, budget: Budget
@@ -249,7 +254,7 @@ class SQLiteQuery:
         self._known: _Rows = {}
         self._complete: bool | None = None
         self._finished = False
-        self._probes_left = _MOST_PROBES
+        self._probes_left = _probes([found for found, _limit in plans])
 
     @property
     def position(self) -> int:
