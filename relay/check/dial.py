@@ -11,6 +11,7 @@ import socket
 import ssl
 from typing import Final
 
+import msgspec
 import trio
 
 from relay.check.address import Address
@@ -46,6 +47,11 @@ class Dialer:
         self._keepalive = keepalive
         self._resolved: list[tuple[socket.AddressFamily, _Name]] = []
         self._sources = itertools.cycle(_SOURCES)
+
+    def elsewhere(self, target: str) -> "Dialer":
+        """Return a dialer to another path of the same server."""
+        address = msgspec.structs.replace(self.address, target=target)
+        return Dialer(address, self._nursery, self._keepalive, self._deadline)
 
     async def dial(self) -> Connection:
         """Open a connection. Raises `RelayUnreachable`, whose text is the cause."""

@@ -1,10 +1,12 @@
-"""`relay check subscription` and `relay check load`: testers for any relay, by its URL.
+"""`relay check subscription`, `load` and `conformance`: testers for any relay, by its URL.
 
 Exit codes: 0 when the check passed, 1 when it failed or could not be made, 2 for a wrong command
 line.
 """
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -330,6 +332,144 @@ def load(
     )
     verdict = trio.run(check_load, plan, Display(is_verbose=verbose))
     _conclude(context, verdict, as_json=as_json)
+
+
+@click.command(short_help="Try a relay on the rules of the NIPs, one by one.")
+@_url
+@click.option(
+    "--nip",
+    "nips",
+    metavar="N,N…",
+    callback=lambda _context, _parameter, text: _numbers(text),
+    help="Only the rules of these NIPs.  [default: all]",
+)
+@click.option(
+    "--rule",
+    "rules",
+    multiple=True,
+    metavar="NAME",
+    help="Only the rule with this name, such as 01/order-newest-first; may be repeated.",
+)
+@click.option(
+    "--assume",
+    metavar="N,N…",
+    callback=lambda _context, _parameter, text: _numbers(text),
+    help="Try the rules of these NIPs though the relay does not advertise them.",
+)
+@click.option(
+    "--admin-key",
+    "admin_key_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A file with the secret key, in hex, of somebody who may manage the relay. Without it the "
+    "environment variable CHECK_ADMIN_KEY is looked at; with neither, such rules are left out.",
+)
+@click.option("--strict", is_flag=True, help="Fail also for what the text only recommends.")
+@click.option(
+    "--patience",
+    type=_POSITIVE,
+    default=5.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds to wait for what has to come.",
+)
+@click.option(
+    "--quiet",
+    type=_POSITIVE,
+    default=0.25,
+    show_default=True,
+    metavar="S",
+    help="Seconds in which what must not come would have come.",
+)
+@click.option(
+    "--rule-timeout",
+    type=_POSITIVE,
+    default=20.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds for one rule altogether.",
+)
+@click.option(
+    "--at-once",
+    type=_COUNT,
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="The rules that are tried at one time.",
+)
+@click.option("--list", "lists", is_flag=True, help="Only list the rules, with their sentences.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Print what was said in each failed test, and a line for each rule on standard error.",
+)
+@click.pass_context
+def conformance(
+    context: click.Context,
+    url: str,
+    *,
+    nips: frozenset[int] | None,
+    rules: tuple[str, ...],
+    assume: frozenset[int] | None,
+    admin_key_file: Path | None,
+    strict: bool,
+    patience: float,
+    quiet: float,
+    rule_timeout: float,
+    at_once: int,
+    lists: bool,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Try a relay on every rule of the NIPs that it advertises.
+
+    Fails if a MUST is broken. It publishes some hundreds of small events, signed with keys of this
+    run only, and removes nothing. With an administrator's key it also bans and unbans keys of its
+    own, and changes the relay's name and back.
+    """
+    import trio  # noqa: PLC0415
+
+    from relay.check.address import parse_address  # noqa: PLC0415
+    from relay.check.conformance import report  # noqa: PLC0415
+    from relay.check.conformance.client import Pace  # noqa: PLC0415
+    from relay.check.conformance.run import ConformancePlan, check_conformance  # noqa: PLC0415
+    from relay.check.conformance.signer import administrator  # noqa: PLC0415
+    from relay.check.display import Display  # noqa: PLC0415
+
+    if lists:
+        click.echo(report.list_of_rules(nips))
+        return
+    key = os.environ.get("CHECK_ADMIN_KEY")
+    if admin_key_file is not None:
+        try:
+            key = admin_key_file.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.BadParameter(str(error), param_hint="--admin-key") from error
+    plan = ConformancePlan(
+        address=parse_address(url),
+        nips=nips,
+        rules=frozenset(rules) if rules else None,
+        assumed=assume or frozenset(),
+        admin=None if key is None else administrator(key),
+        pace=Pace(patience=patience, quiet=quiet),
+        rule_timeout=rule_timeout,
+        at_once=at_once,
+        is_strict=strict,
+    )
+    outcome = trio.run(check_conformance, plan, Display(is_verbose=verbose))
+    click.echo(report.as_json(outcome) if as_json else report.as_text(outcome, is_verbose=verbose))
+    context.exit(0 if outcome.passed else 1)
+
+
+def _numbers(text: str | None) -> frozenset[int] | None:
+    if text is None:
+        return None
+    try:
+        return frozenset(int(one) for one in text.split(","))
+    except ValueError:
+        raise click.BadParameter("numbers with commas between them, such as 1,42") from None
 
 
 def _publishable(kind: int) -> int:

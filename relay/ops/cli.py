@@ -144,3 +144,4 @@ def check_config(context: click.Context, file: Path | None) -> None:
 
 check.add_command(check_commands.subscription)
 check.add_command(check_commands.load)
+check.add_command(check_commands.conformance)

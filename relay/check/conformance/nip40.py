@@ -1,0 +1,88 @@
+"""NIP-40: expiration. What has to expire expires after a second; nothing here waits longer."""
+
+from typing import Final
+
+import trio
+
+from relay.check.conformance.rules import Chapter, demand
+from relay.check.conformance.signer import now
+from relay.check.conformance.trial import Trial
+
+NIP_40: Final = Chapter(40, "Expiration timestamp")
+
+_UNTIL_EXPIRED: Final = 2.1
+"""Seconds after which a time of "now + 1" is past for every clock that agrees on the second."""
+
+
+@NIP_40.should("Relays SHOULD drop any events that are published to them if they are expired")
+async def expired_events_are_dropped(trial: Trial) -> None:
+    reader, client, author = await trial.client(), await trial.client(), trial.signer()
+    listening = await reader.subscribe({"authors": [author.pubkey]})
+    event = author.sign(1, "too late", [["expiration", str(now() - 10)]])
+    await client.offer(event)
+    found = await client.ids({"ids": [event["id"]]})
+    demand(not found, "that it is dropped", "it is served")
+    await listening.nothing(event)
+
+
+@NIP_40.must("expiration: the time at which the message should be deleted, not before")
+async def events_live_until_they_expire(trial: Trial) -> None:
+    reader, client, author = await trial.client(), await trial.client(), trial.signer()
+    listening = await reader.subscribe({"authors": [author.pubkey]})
+    event = author.sign(1, "for an hour", [["expiration", str(now() + 3600)]])
+    await client.accept(event)
+    await listening.event(event)
+    found = await client.ids({"ids": [event["id"]]})
+    demand(found == [event["id"]], "the event", "it is not served")
+
+
+@NIP_40.should("Relays SHOULD NOT send expired events to clients, even if they are stored")
+async def stored_events_expire(trial: Trial) -> None:
+    client, author, word = await trial.client(), trial.signer(), trial.word()
+    tags = [["expiration", str(now() + 1)], ["t", word]]
+    event = author.sign(1, f"for a second {word}", tags)
+    other = author.sign(1, "for ever", [["t", word]])
+    await client.accept(event, other)
+    await trio.sleep(_UNTIL_EXPIRED)
+    for filter_ in (
+        {"ids": [event["id"], other["id"]]},
+        {"authors": [author.pubkey]},
+        {"#t": [word]},
+        {"#t": [word], "limit": 1},
+    ):
+        found = await client.ids(filter_)
+        demand(event["id"] not in found, "that it is not served any more", "it is")
+        demand(other["id"] in found, "the event that does not expire", "it is missing")
+
+
+@NIP_40.practice("an expired event is not counted")
+async def expired_events_are_not_counted(trial: Trial) -> None:
+    trial.needs(45)
+    client, author = await trial.client(), trial.signer()
+    event = author.sign(1, "for a second", [["expiration", str(now() + 1)]])
+    await client.accept(event)
+    await trio.sleep(_UNTIL_EXPIRED)
+    found = await client.count({"authors": [author.pubkey]})
+    demand(found["count"] == 0, "a count of 0", f"{found['count']} came")
+
+
+@NIP_40.should("SHOULD drop expired events: also when they are published again")
+async def expired_events_do_not_come_back(trial: Trial) -> None:
+    client, author = await trial.client(), trial.signer()
+    event = author.sign(1, "for a second", [["expiration", str(now() + 1)]])
+    await client.accept(event)
+    await trio.sleep(_UNTIL_EXPIRED)
+    await client.offer(event)
+    found = await client.ids({"ids": [event["id"]]})
+    demand(not found, "that it does not come back", "it is served")
+
+
+@NIP_40.must("An expiration timestamp does not affect storage of ephemeral events")
+async def ephemeral_events_stay_ephemeral(trial: Trial) -> None:
+    reader, client, author = await trial.client(), await trial.client(), trial.signer()
+    listening = await reader.subscribe({"authors": [author.pubkey]})
+    event = author.sign(20001, "ephemeral", [["expiration", str(now() + 3600)]])
+    await client.offer(event)
+    await listening.event(event)
+    found = await client.ids({"authors": [author.pubkey]})
+    demand(not found, "that nothing is stored", f"{len(found)} came")

@@ -1,0 +1,48 @@
+"""Our own relay, rule by rule. Each rule must pass with some settings, and fail with none."""
+
+import pytest
+
+from relay.check.conformance.catalogue import CHAPTERS
+from relay.check.conformance.report import as_text
+from relay.check.conformance.rules import Rule, Verdict
+from relay.check.conformance.run import Outcome
+from relay.protocol.information import SUPPORTED_NIPS
+from tests.conformance.profiles import outcomes
+
+RULES = [rule for chapter in CHAPTERS for rule in chapter.rules]
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    return outcomes(tmp_path_factory.mktemp("conformance"))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.id for rule in RULES])
+def test_rule(found: dict[str, Outcome], rule: Rule) -> None:
+    verdicts = set()
+    for profile, outcome in found.items():
+        for one in outcome.findings:
+            if one.id == rule.id:
+                verdicts.add(one.verdict)
+                if one.verdict is Verdict.FAILED:
+                    report = Outcome(
+                        url=profile,
+                        software="",
+                        supported_nips=[],
+                        was_interrupted=False,
+                        is_strict=True,
+                        seconds=0,
+                        findings=[one],
+                    )
+                    pytest.fail(as_text(report, is_verbose=True))
+    assert Verdict.PASSED in verdicts, verdicts
+
+
+def test_what_is_advertised_is_what_is_proved(found: dict[str, Outcome]) -> None:
+    proved = {
+        one.nip
+        for outcome in found.values()
+        for one in outcome.findings
+        if one.verdict is Verdict.PASSED
+    }
+    assert proved <= set(SUPPORTED_NIPS)
