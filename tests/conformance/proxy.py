@@ -197,6 +197,6 @@ async def proxied(fault: Fault) -> AsyncIterator[str]:
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listeners[0].socket.getsockname()[1]
-        nursery.start_soon(trio.serve_listeners, fault.serve, listeners)
+        await nursery.start(trio.serve_listeners, fault.serve, listeners)
         yield f"ws://127.0.0.1:{port}"
         nursery.cancel_scope.cancel()
