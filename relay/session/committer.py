@@ -20,7 +20,7 @@ from relay.errors import CompanionLost, StoreError, StoreUnavailable
 from relay.protocol.event import Record
 from relay.session.companion import Companion, Ticket
 from relay.session.core import Journal
-from relay.store.api import Committed, EventWriter
+from relay.store.api import Committed, EventWriter, Terms
 from relay.store.commit_protocol import COMMIT, SWEEP, Answer, Request, decode_answer, encode
 from relay.store.locate import parse_location, store_identity
 
@@ -28,8 +28,13 @@ from relay.store.locate import parse_location, store_identity
 class Committer(Protocol):
     """Commits batches, in order."""
 
-    async def begin(self, records: Sequence[Record], now: int) -> Ticket[Answer]:
-        """Hand a batch over. Cancelled, it may or may not have been handed over."""
+    async def begin(
+        self, records: Sequence[Record], now: int, terms: Terms | None = None
+    ) -> Ticket[Answer]:
+        """Hand a batch over, to be taken on `terms`, if there are any.
+
+        Cancelled, it may or may not have been handed over.
+        """
         ...
 
     async def finish(self, ticket: Ticket[Answer]) -> list[Committed]:
@@ -65,11 +70,13 @@ class LocalCommitter:
     def __init__(self, writer: EventWriter) -> None:
         self._writer = writer
 
-    async def begin(self, records: Sequence[Record], now: int) -> Ticket[Answer]:
+    async def begin(
+        self, records: Sequence[Record], now: int, terms: Terms | None = None
+    ) -> Ticket[Answer]:
         """Commit at once."""
         ticket = Ticket[Answer]()
         try:
-            ticket.settle(Answer(self._writer.commit(records, now)))
+            ticket.settle(Answer(self._writer.commit(records, now, terms)))
         except StoreError as error:
             ticket.settle(Answer(error=str(error)))
         return ticket
@@ -100,9 +107,11 @@ class ProcessCommitter:
             "writer", "relay.store.commit_server", self._arguments, decode_answer, journal
         )
 
-    async def begin(self, records: Sequence[Record], now: int) -> Ticket[Answer]:
+    async def begin(
+        self, records: Sequence[Record], now: int, terms: Terms | None = None
+    ) -> Ticket[Answer]:
         """Hand a batch over to the process."""
-        request = Request(now, COMMIT, [record.raw for record in records])
+        request = Request(now, COMMIT, [record.raw for record in records], terms=terms)
         return await self._companion.submit(encode(request))
 
     async def finish(self, ticket: Ticket[Answer]) -> list[Committed]:

@@ -20,11 +20,16 @@ Semantics that belong to the store, applied atomically within the commit, in bat
   what was removed, or was named before it arrived, is refused later. The requests are kept.
 * NIP-40: an event that is expired at `now` is refused; a stored one is not shown once `now` has
   reached its expiration (`expiration <= now`), and `sweep` removes it.
+
+What the relay itself decides comes with `Terms`: a commit that is taken only if nothing has changed
+since it was decided upon, and that removes what others have written.
 """
 
 import enum
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from relay.protocol.event import Record
 from relay.protocol.filters import Filter
@@ -43,6 +48,10 @@ class Outcome(enum.IntEnum):
     """Its author has asked for its deletion (NIP-09)."""
     EXPIRED = 4
     """Its expiration has passed (NIP-40)."""
+    CONFLICT = 5
+    """An expectation of the commit's terms does not hold: nothing was taken, nothing removed."""
+    BURIED = 6
+    """The relay has removed this event, and refuses it from then on (`Terms.bury`)."""
 
 
 class Committed(NamedTuple):
@@ -50,6 +59,23 @@ class Committed(NamedTuple):
 
     outcome: Outcome
     seq: int
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """On what condition a batch is taken, and what is removed with it: the relay's own decisions.
+
+    All of it happens in the batch's transaction, in this order: the expectations are compared with
+    what is stored; `erase` and `bury` remove; the batch's events are added. So no event of the
+    batch is erased by it, while one whose id is buried is refused.
+    """
+
+    expected: dict[str, str | None] = {}
+    """Address → id of the version that must be the current one; `None`: there must be none."""
+    erase: tuple[Filter, ...] = ()
+    """Every stored event that matches is removed, whoever wrote it; limits do not count. It may be
+    stored again later: who wants to prevent that refuses it, or buries its id."""
+    bury: tuple[str, ...] = ()
+    """Ids of events that are removed, and refused from then on, whoever wrote them."""
 
 
 class LogEntry(NamedTuple):
@@ -213,11 +239,16 @@ class EventReader(Protocol):
 class EventWriter(Protocol):
     """The one writer of a store."""
 
-    def commit(self, records: Sequence[Record], now: int) -> list[Committed]:
+    def commit(
+        self, records: Sequence[Record], now: int, terms: Terms | None = None
+    ) -> list[Committed]:
         """Take a batch in one durable transaction; say for each event, in order, what became of it.
 
         When this returns, every STORED event survives a crash of the process and of the machine.
         A failure takes none of the batch. The records' ids and signatures have been verified.
+
+        When an expectation of `terms` fails, every outcome is CONFLICT: one for each event, and one
+        for a batch without events.
 
         Raises `StoreUnavailable` when the store cannot be written now.
         """

@@ -1,7 +1,7 @@
 """What a session process and the writer process say to each other: msgpack in local frames.
 
-    request   (now, kind, events, amount)     kind: commit or sweep
-    answer    (outcomes, amount, error)       outcomes: [(outcome, seq), …]
+    request   (now, kind, events, amount, terms)     kind: commit or sweep
+    answer    (outcomes, amount, error)              outcomes: [(outcome, seq), …]
 
 Answers come in the order of the requests.
 """
@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from relay.store.api import Committed
+from relay.store.api import Committed, Terms
 
 COMMIT: Final = 0
 SWEEP: Final = 1
@@ -23,6 +23,7 @@ class Request(msgspec.Struct, array_like=True, frozen=True, gc=False):
     kind: int
     events: list[bytes] = []
     amount: int = 0
+    terms: Terms | None = None
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -5,6 +5,8 @@ that have come while the last transaction was written share the next one: the sl
 fewer its syncs. When nothing has arrived for a moment after a commit it does the store's
 housekeeping (checkpoints, merges), so that this never delays an answer more than once.
 
+A batch with terms has a transaction of its own: its condition is about all of it and nothing else.
+
 It lives as long as its socket: when the session process ends, however it ends, reading gives
 end-of-file, and this process finishes what it has read and exits. Signals that a terminal or a
 supervisor sends to the whole group are therefore ignored; a drain in the session process still
@@ -21,7 +23,7 @@ from typing import Final
 from relay.errors import RelayError, StoreError, StoreUnavailable
 from relay.protocol.event import Record, decode_event
 from relay.protocol.local_frames import FrameBuffer, local_frame
-from relay.store.api import EventWriter
+from relay.store.api import EventWriter, Terms
 from relay.store.commit_protocol import COMMIT, Answer, Request, decode_request, encode
 from relay.store.locate import open_writer, parse_location, store_identity
 
@@ -76,27 +78,34 @@ def _next_requests(buffer: FrameBuffer) -> list[Request]:
 
 
 def _answers(writer: EventWriter, requests: list[Request]) -> list[Answer]:
-    """Do what is asked for; neighbouring batches in one transaction."""
+    """Do what is asked for; neighbouring batches without terms in one transaction."""
     answers: list[Answer] = []
     batches: list[Request] = []
     for request in requests:
-        if request.kind == COMMIT:
+        if request.kind == COMMIT and request.terms is None:
             batches.append(request)
             continue
         answers += _committed(writer, batches)
         batches = []
-        answers.append(_swept(writer, request))
+        if request.kind == COMMIT:
+            answers += _committed(writer, [request], request.terms)
+        else:
+            answers.append(_swept(writer, request))
     return answers + _committed(writer, batches)
 
 
-def _committed(writer: EventWriter, batches: list[Request]) -> list[Answer]:
+def _committed(
+    writer: EventWriter, batches: list[Request], terms: Terms | None = None
+) -> list[Answer]:
     if not batches:
         return []
     records = [Record(decode_event(raw), raw) for batch in batches for raw in batch.events]
     try:
-        outcomes = writer.commit(records, batches[-1].now)
+        outcomes = writer.commit(records, batches[-1].now, terms)
     except StoreError as error:
         return [Answer(error=str(error))] * len(batches)
+    if terms is not None:
+        return [Answer(outcomes)]
     answers = []
     start = 0
     for batch in batches:

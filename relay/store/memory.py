@@ -8,14 +8,14 @@ Nothing here is shared between threads or processes.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from relay.protocol.event import KIND_DELETION, Event, Record, expiration, is_ephemeral
 from relay.protocol.filters import Filter
-from relay.store.api import Budget, Committed, Guard, LogEntry, Outcome, Page, Tail
+from relay.store.api import Budget, Committed, Guard, LogEntry, Outcome, Page, Tail, Terms
 from relay.store.listing import ALL, QueryListing
-from relay.store.semantics import address, deletion_request, supersedes
+from relay.store.semantics import address, conflict, deletion_request, supersedes
 
 _STEP_EVENTS: Final = 500
 """Events looked at between two looks at the budget: about a millisecond."""
@@ -46,6 +46,7 @@ class MemoryStore:
         self._expiring: dict[str, _Stored] = {}
         self._deleted_ids: set[tuple[str, str]] = set()  # (id, author)
         self._deleted_addresses: dict[str, int] = {}  # up to and with this created_at
+        self._buried: set[str] = set()
 
     def writer(self) -> "MemoryWriter":
         """Return the writer."""
@@ -68,6 +69,8 @@ class MemoryStore:
             return Committed(Outcome.EXPIRED, 0)
         if event.id in self._by_id:
             return Committed(Outcome.DUPLICATE, 0)
+        if event.id in self._buried:
+            return Committed(Outcome.BURIED, 0)
         event_address = address(event)
         if self._is_deleted(event, event_address):
             return Committed(Outcome.DELETED, 0)
@@ -89,6 +92,23 @@ class MemoryStore:
             self._expiring[event.id] = stored
         self._delete_what_is_named(event)
         return Committed(Outcome.STORED, stored.seq)
+
+    def holds(self, expected: Mapping[str, str | None], now: int) -> bool:
+        """Tell whether these are the current versions, by address; see `Terms.expected`."""
+        for name, event_id in expected.items():
+            version = self._by_address.get(name)
+            visible = version is not None and version.visible(now)
+            if event_id != (version.record.event.id if version is not None and visible else None):
+                return False
+        return True
+
+    def erase(self, filters: Sequence[Filter], ids: Iterable[str]) -> None:
+        """Remove what matches, and bury what has these ids; see `Terms`."""
+        self._buried.update(ids)
+        for stored in self.snapshot():
+            event = stored.record.event
+            if event.id in self._buried or any(filter_.matches(event) for filter_ in filters):
+                self._remove(stored)
 
     def remove_expired(self, now: int, max_events: int) -> int:
         """Remove expired events, the longest expired first; return how many."""
@@ -162,10 +182,16 @@ class MemoryWriter:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    def commit(self, records: Sequence[Record], now: int) -> list[Committed]:
+    def commit(
+        self, records: Sequence[Record], now: int, terms: Terms | None = None
+    ) -> list[Committed]:
         """Take a batch; see `EventWriter.commit`."""
         if any(is_ephemeral(record.event.kind) for record in records):
             raise ValueError("ephemeral events are never stored")
+        if terms is not None:
+            if not self._store.holds(terms.expected, now):
+                return conflict(records)
+            self._store.erase(terms.erase, terms.bury)
         return [self._store.accept(record, now) for record in records]
 
     def sweep(self, now: int, max_events: int) -> int:

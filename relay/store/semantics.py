@@ -11,6 +11,7 @@ Shared by every store, so that they agree on the fine print:
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from relay.protocol.event import (
@@ -18,9 +19,11 @@ from relay.protocol.event import (
     MAX_KIND,
     Event,
     KindClass,
+    Record,
     identifier,
     kind_class,
 )
+from relay.store.api import Committed, Outcome
 
 _HEX64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 
@@ -48,6 +51,11 @@ def supersedes(event: Event, created_at: int, event_id: str) -> bool:
     if event.created_at != created_at:
         return event.created_at > created_at
     return event.id < event_id
+
+
+def conflict(records: Sequence[Record]) -> list[Committed]:
+    """Return what a commit says whose expectations fail; see `EventWriter.commit`."""
+    return [Committed(Outcome.CONFLICT, 0)] * max(1, len(records))
 
 
 def deletion_request(event: Event) -> DeletionRequest | None:

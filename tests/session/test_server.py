@@ -17,7 +17,7 @@ from relay.protocol.limits import Limits
 from relay.session.companion import Ticket
 from relay.session.core import Capacity, Timing
 from relay.session.server import Admission
-from relay.store.api import Committed
+from relay.store.api import Committed, Terms
 from relay.store.commit_protocol import Answer
 from relay.store.memory import MemoryStore
 from tests.corpus import Author, event_message
@@ -35,13 +35,15 @@ class HeldCommitter:
         self.batches: list[int] = []
         self._answers: dict[Ticket[Answer], list[Committed] | StoreUnavailable] = {}
 
-    async def begin(self, records: Sequence[Record], now: int) -> Ticket[Answer]:
+    async def begin(
+        self, records: Sequence[Record], now: int, terms: Terms | None = None
+    ) -> Ticket[Answer]:
         ticket = Ticket[Answer]()
         self.batches.append(len(records))
         self._answers[ticket] = (
             StoreUnavailable("the disk is full")
             if self.fails
-            else self._writer.commit(records, now)
+            else self._writer.commit(records, now, terms)
         )
         return ticket
 

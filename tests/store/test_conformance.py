@@ -26,7 +26,7 @@ from tests.store.making import (
     note,
 )
 
-STORED, DUPLICATE, SUPERSEDED, DELETED, EXPIRED = Outcome
+STORED, DUPLICATE, SUPERSEDED, DELETED, EXPIRED, CONFLICT, BURIED = Outcome
 
 
 def unfinished(query: Query) -> bool:

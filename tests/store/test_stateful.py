@@ -27,12 +27,13 @@ from hypothesis.stateful import (
 
 from relay.protocol.event import MAX_TIMESTAMP, Event, Record, Tag, decode_event, record
 from relay.protocol.filters import Filter, matches_any
-from relay.store.api import EventReader, Guard, LogEntry, Query
+from relay.store.api import EventReader, Guard, LogEntry, Query, Terms
 from relay.store.memory import MemoryStore
 from relay.store.semantics import address
 from relay.store.sqlite import counting, entries, keys, planner, query, scans, words
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.writer import SQLiteWriter
+from tests.faults.store_files import check_whole
 from tests.store.making import NOW, Hiding, always, author, counted, drain, listed, never
 
 AUTHORS = [author(number) for number in (1, 2, 3)]
@@ -144,6 +145,7 @@ class Stores(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.reader.close()
         self.writer.close()
+        check_whole(self.folder / "store")
         self.stack.close()
 
     @rule(data=st.data(), fresh=st.lists(events, max_size=8))
@@ -166,9 +168,34 @@ class Stores(RuleBasedStateMachine):
         batch += data.draw(st.lists(st.sampled_from(self.seen), max_size=3), "around")
         self.both_commit(data.draw(st.permutations(batch), "order"))
 
-    def both_commit(self, batch: list[Record]) -> None:
-        committed = self.writer.commit(batch, self.now)
-        assert committed == self.plain_writer.commit(batch, self.now)
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data(), fresh=st.lists(events, max_size=3))
+    def decide(self, data: st.DataObject, fresh: list[Record]) -> None:
+        """Commit on terms, some of which do not hold."""
+        ids = [seen.event.id for seen in self.seen]
+        names = [name for seen in self.seen if (name := address(seen.event)) is not None]
+        names.append(f"0:{AUTHORS[0]}:")
+        current = {
+            address(entry.record.event): entry.record.event.id
+            for entry in everything(self.plain_reader, self.now)
+        }
+        expected: dict[str, str | None] = {
+            name: current.get(name)
+            for name in data.draw(st.lists(st.sampled_from(names), max_size=2), "expected")
+        }
+        if expected and data.draw(st.integers(0, 3), "in vain") == 0:
+            expected[names[0]] = data.draw(st.sampled_from([None, *ids]), "wrong version")
+        erase: list[Filter] = []
+        if data.draw(st.integers(0, 1), "erase"):
+            erase = data.draw(filters_about(ids), "filters")
+        bury = data.draw(st.lists(st.sampled_from(ids), max_size=2), "bury")
+        batch = fresh + data.draw(st.lists(st.sampled_from(self.seen), max_size=3), "again")
+        self.seen += fresh
+        self.both_commit(batch, Terms(expected=expected, erase=tuple(erase), bury=tuple(bury)))
+
+    def both_commit(self, batch: list[Record], terms: Terms | None = None) -> None:
+        committed = self.writer.commit(batch, self.now, terms)
+        assert committed == self.plain_writer.commit(batch, self.now, terms)
 
     @rule(seconds=st.integers(0, 3), amount=st.sampled_from([0, 100]))
     def time_passes(self, seconds: int, amount: int) -> None:
@@ -213,7 +240,9 @@ class Stores(RuleBasedStateMachine):
         assert ranks == sorted(set(ranks)), "in order, each once"
         assert all(matches_any(paged.filters, event) for event in given)
         assert paged.guard is None or all(map(paged.guard.allows, paged.got))
-        stored = {entry.record.raw for entry in everything(self.plain_reader, self.now)}
+        # what went and came again is behind the query's position
+        entries = everything(self.plain_reader, self.now)
+        stored = {entry.record.raw for entry in entries if entry.seq <= paged.asked.position}
         still_there = [raw for raw in paged.expected if raw in stored]
         assert set(still_there) <= set(paged.got), "nothing is missing"
         if len(still_there) == len(paged.expected):

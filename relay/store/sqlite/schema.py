@@ -6,7 +6,8 @@
     tag          full-text index of the events' tags: its segments are a log-structured merge, so
                  no page is rewritten for every tag (55 µs an event instead of 90 with B-trees)
     tombstone    what must not come back: (key, exact subject) → up to which created_at
-    meta         the secret of the keyed hashes, and the reach (see `places`)
+    meta         the secret of the keyed hashes, the reach (see `places`), and whether there are
+                 any tombstones of the rarer sorts, so that nobody need look for them
 
 Every segment that the full-text index consists of costs 3 to 5 µs for each word looked up, so the
 writer's housekeeping merges any two of a size (`usermerge`; 4 µs a word instead of 25).
@@ -117,6 +118,17 @@ def reach(connection: apsw.Connection) -> int:
 def raise_reach(connection: apsw.Connection, distance: int) -> None:
     """Remember that an event was moved by `distance`."""
     connection.execute("UPDATE meta SET value = ? WHERE name = 'reach'", (distance,))
+
+
+def has_rare_tombstones(connection: apsw.Connection) -> bool:
+    """Tell whether any event was ever buried by the relay."""
+    value = connection.execute("SELECT value FROM meta WHERE name = 'rare_tombstones'").get
+    return value is not None
+
+
+def note_rare_tombstones(connection: apsw.Connection) -> None:
+    """Remember that there are such tombstones from now on."""
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('rare_tombstones', 1)")
 
 
 def _version(connection: apsw.Connection, path: Path, *, may_be_new: bool) -> int:

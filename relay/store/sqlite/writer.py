@@ -10,6 +10,9 @@ Three passes, so that SQLite is asked a few times for a batch and not for every 
    rows to add, tombstones. Only a deletion request asks the store anything further.
 3. *Write*. Removals, then additions, sorted by place, each table by one `executemany`.
 
+Where a commit has terms, they come first: expectations are compared, and what is to be erased is
+removed, before the batch looks at what is left.
+
 Keys only say where to look: every decision compares exact ids, authors and addresses.
 
 A place that was taken when the batch began is not used again within it, even if its event goes, so
@@ -17,7 +20,7 @@ that no page of results mistakes one event for the other.
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -33,11 +36,19 @@ from relay.protocol.event import (
     is_ephemeral,
     tag_keys,
 )
-from relay.store.api import Committed, Outcome
-from relay.store.semantics import DeletionRequest, address, deletion_request, supersedes
+from relay.protocol.filters import Filter
+from relay.store.api import Committed, Outcome, Terms
+from relay.store.semantics import (
+    DeletionRequest,
+    address,
+    conflict,
+    deletion_request,
+    supersedes,
+)
 from relay.store.sqlite import schema
 from relay.store.sqlite.checkpoints import Checkpoints
 from relay.store.sqlite.connection import open_for_writing, translated
+from relay.store.sqlite.erasure import matching_places
 from relay.store.sqlite.keys import Keys, id_prefix
 from relay.store.sqlite.lock import WriterLock
 from relay.store.sqlite.places import first_place, last_place, natural_place, second
@@ -47,6 +58,7 @@ _MERGE_PAGES: Final = 500
 _MERGES: Final = 4
 """So many times so many pages of the full-text index are merged at one housekeeping: 50 ms."""
 _NEIGHBOURS: Final = 64
+_REMOVED_AT_ONCE: Final = 1_000
 _FOREVER: Final = MAX_TIMESTAMP + 1
 
 
@@ -121,6 +133,7 @@ class SQLiteWriter:
                 schema.migrate(self._connection, path)
                 self._keys = Keys(schema.secret(self._connection))
                 self._reach = schema.reach(self._connection)
+                self._rare_tombstones = schema.has_rare_tombstones(self._connection)
                 self._head = self._read_head()
                 self._checkpoints = Checkpoints(path)
             except BaseException:
@@ -134,25 +147,33 @@ class SQLiteWriter:
             raise
         self._connection.set_wal_hook(self._note_commit)
 
-    def commit(self, records: Sequence[Record], now: int) -> list[Committed]:
+    def commit(
+        self, records: Sequence[Record], now: int, terms: Terms | None = None
+    ) -> list[Committed]:
         """Take a batch; see `EventWriter.commit`."""
         if any(is_ephemeral(record.event.kind) for record in records):
             raise ValueError("ephemeral events are never stored")
         self._require_open()
-        if not records:
+        if not records and terms is None:
             return []
-        head, reach = self._head, self._reach
+        head, reach, rare = self._head, self._reach, self._rare_tombstones
         try:
             # IMMEDIATE, so that the store cannot change between looking and writing
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 batch = _Batch(self._connection, self._keys, head, now)
-                outcomes = batch.judge(records)
+                if terms is not None:
+                    if not batch.holds(terms.expected):
+                        self._roll_back()
+                        return conflict(records)
+                    self._erase(terms)
+                outcomes = batch.judge(records, rare_tombstones=self._rare_tombstones)
                 self._write(batch.changes)
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._roll_back()
                 self._reach = reach
+                self._rare_tombstones = rare
                 raise
         except apsw.Error as error:
             raise translated(error, self._path) from error
@@ -231,17 +252,43 @@ class SQLiteWriter:
     def _write(self, changes: _Changes) -> None:
         self._remove([(row.place, row.seq) for row in changes.removed.values()])
         if changes.tombstones:
-            self._connection.executemany(
-                "INSERT INTO tombstone VALUES (?1, ?2, ?3)"
-                " ON CONFLICT DO UPDATE SET until = max(until, ?3)",
-                [(key, subject, until) for subject, (key, until) in changes.tombstones.items()],
+            self._bury(
+                [(key, subject, until) for subject, (key, until) in changes.tombstones.items()]
             )
         if changes.reach > self._reach:
             schema.raise_reach(self._connection, changes.reach)
             self._reach = changes.reach
         self._add(sorted(changes.added.values()))
 
+    def _erase(self, terms: Terms) -> None:
+        """Remove what the terms name, and bury what is not to come back."""
+        filters = list(terms.erase)
+        if terms.bury:
+            filters.append(Filter(ids=frozenset(terms.bury)))
+            self._bury([(id_prefix(one), _buried_subject(one), _FOREVER) for one in terms.bury])
+            if not self._rare_tombstones:
+                schema.note_rare_tombstones(self._connection)
+                self._rare_tombstones = True
+        for filter_ in filters:
+            places = matching_places(self._connection, self._keys, filter_)
+            for start in range(0, len(places), _REMOVED_AT_ONCE):
+                some = apsw.carray(places[start : start + _REMOVED_AT_ONCE])
+                found: list[Any] = self._connection.execute(
+                    "SELECT place, seq FROM carray(?) AS wanted"
+                    " CROSS JOIN event ON place = wanted.value",
+                    (some,),
+                ).fetchall()
+                self._remove(found)
+
+    def _bury(self, tombstones: Iterable[tuple[int, str, int]]) -> None:
+        self._connection.executemany(
+            "INSERT INTO tombstone VALUES (?1, ?2, ?3)"
+            " ON CONFLICT DO UPDATE SET until = max(until, ?3)",
+            tombstones,
+        )
+
     def _remove(self, rows: Iterable[tuple[int, int]]) -> None:
+        """Remove events, wherever something is kept of them: every removal comes by here."""
         rows = list(rows)
         if not rows:
             return
@@ -289,12 +336,29 @@ class _Batch:
         self._keys = keys
         self.head = head
         self._now = now
+        self._rare_tombstones = False
         self._known = _Known()
         self.changes = _Changes()
         self._current: dict[str, _Row | None] = {}  # versions as the batch has changed them
 
-    def judge(self, records: Sequence[Record]) -> list[Committed]:
-        """Decide what becomes of each event, in order."""
+    def holds(self, expected: Mapping[str, str | None]) -> bool:
+        """Tell whether these are the current versions, by address; see `Terms.expected`."""
+        versions = self._versions({self._keys.address(name) for name in expected})
+        for name, event_id in expected.items():
+            row = versions.get(name)
+            current = row.event.id if row is not None and self._is_visible(row) else None
+            if current != event_id:
+                return False
+        return True
+
+    def judge(self, records: Sequence[Record], *, rare_tombstones: bool) -> list[Committed]:
+        """Decide what becomes of each event, in order.
+
+        `rare_tombstones` tells whether there are any of the sorts that most stores have none of.
+        """
+        if not records:
+            return []
+        self._rare_tombstones = rare_tombstones
         candidates = [self._candidate(*record) for record in records]
         self._look(candidates)
         return [self._accept(candidate) for candidate in candidates]
@@ -325,9 +389,10 @@ class _Batch:
         address_keys = {c.address_key for c in candidates if c.address_key is not None}
         known.versions = self._versions(address_keys)
         author = self._keys.author
-        known.tombstones = self._tombstones(
-            {c.id_prefix ^ author(c.event.pubkey) for c in candidates} | address_keys
-        )
+        keys = {c.id_prefix ^ author(c.event.pubkey) for c in candidates} | address_keys
+        if self._rare_tombstones:
+            keys.update([c.id_prefix for c in candidates])
+        known.tombstones = self._tombstones(keys)
 
     def _stored_ids(self, prefixes: Iterable[int]) -> set[str]:
         return {
@@ -370,12 +435,14 @@ class _Batch:
             return Committed(Outcome.EXPIRED, 0)
         if self._is_stored(event.id):
             return Committed(Outcome.DUPLICATE, 0)
+        if self._rare_tombstones and _buried_subject(event.id) in self._known.tombstones:
+            return Committed(Outcome.BURIED, 0)
         if self._is_deleted(event, candidate.address):
             return Committed(Outcome.DELETED, 0)
         if candidate.address is not None:
             current = self._version(candidate.address)
             if current is not None:
-                visible = current.expires is None or current.expires > self._now
+                visible = self._is_visible(current)
                 version = current.event
                 if visible and not supersedes(event, version.created_at, version.id):
                     return Committed(Outcome.SUPERSEDED, 0)
@@ -393,6 +460,9 @@ class _Batch:
         if request is not None:
             self._delete(event, request)
         return Committed(Outcome.STORED, row.seq)
+
+    def _is_visible(self, row: _Row) -> bool:
+        return row.expires is None or row.expires > self._now
 
     def _is_stored(self, event_id: str) -> bool:
         return event_id in self.changes.added or event_id in self._known.ids
@@ -490,6 +560,11 @@ class _Batch:
             if low == lowest and high == highest:
                 raise StoreError(f"no room left in second {second(natural)}")
             around *= 8
+
+
+def _buried_subject(event_id: str) -> str:
+    """Return the subject of what the relay itself has buried: no author's can begin like this."""
+    return f"buried:{event_id}"
 
 
 def _id_subject(event_id: str, pubkey: str) -> str:

@@ -25,7 +25,18 @@ from relay.session import connection, core, ingest, publisher, writer
 from relay.session.companion import Ticket
 from relay.session.core import BackPressure, Core, Timing
 from relay.session.server import Admission, Server
-from relay.store.api import Budget, Committed, Counting, Guard, Listing, Outcome, Page, Query, Tail
+from relay.store.api import (
+    Budget,
+    Committed,
+    Counting,
+    Guard,
+    Listing,
+    Outcome,
+    Page,
+    Query,
+    Tail,
+    Terms,
+)
 from relay.store.commit_protocol import Answer
 from relay.store.memory import MemoryReader, MemoryStore
 from tests.session.conversations.ledger import Ledger
@@ -90,7 +101,10 @@ class PacedCommitter:
         """The seqs of what came by way of the relay."""
         self.is_idle = True
 
-    async def begin(self, records: Sequence[Record], now: int) -> Ticket[Answer]:
+    async def begin(
+        self, records: Sequence[Record], now: int, terms: Terms | None = None
+    ) -> Ticket[Answer]:
+        assert terms is None
         ticket = Ticket[Answer]()
         self._waiting.append((list(records), now, ticket))
         self.is_idle = False
