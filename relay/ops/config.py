@@ -13,6 +13,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from relay.policy.groups.settings import GroupSettings
 from relay.protocol.information import PublicKey, RelayInformation
 from relay.protocol.limits import Limits
 from relay.protocol.names import LocalPart, User
@@ -150,6 +151,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What administrators decide on (NIP-86; see [managing a relay](management.md))."""
     membership: Membership = Membership()
     """Members of the relay, who join with an invite code (NIP-43)."""
+    groups: GroupSettings = GroupSettings()
+    """Relay-based groups (NIP-29; see [groups](groups.md))."""
     connections: Connections = Connections()
     """How many connections there may be, and how long a silent or slow one is kept."""
     logging: Logging = Logging()

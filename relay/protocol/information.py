@@ -20,6 +20,7 @@ OPTIONAL_NIPS: Final[dict[str, tuple[int, ...]]] = {
     "names": (5,),
     "membership": (43,),
     "management": (86, 98),
+    "groups": (29,),
 }
 """The NIPs that are served where a field of `Features` is switched on."""
 
@@ -79,6 +80,8 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it admits members (NIP-43)."""
     management: bool = False
     """Whether it has administrators, who manage it by HTTP (NIP-86, NIP-98)."""
+    groups: bool = False
+    """Whether it keeps groups (NIP-29)."""
 
 
 def supported_nips(features: Features) -> tuple[int, ...]:
@@ -137,6 +140,8 @@ def document(announcement: Announcement, *, version: str) -> bytes:
     fields: dict[str, object] = msgspec.to_builtins(announcement.information)
     fields["self"] = announcement.own_key
     fields["supported_nips"] = supported_nips(announcement.features)
+    if announcement.features.groups:
+        fields["nip29"] = {"subgroups": True}
     fields["software"] = SOFTWARE
     fields["version"] = version
     fields["limitation"] = _without_absent(

@@ -154,3 +154,9 @@ def test_what_is_switched_on_is_advertised() -> None:
 
 def test_every_feature_has_its_nips() -> None:
     assert {field.name for field in msgspec.structs.fields(Features)} == OPTIONAL_NIPS.keys()
+
+
+def test_a_relay_with_groups_tells_that_it_knows_subgroups() -> None:
+    """NIP-29, "Relay support detection"."""
+    assert told(features=Features(groups=True))["nip29"] == {"subgroups": True}
+    assert "nip29" not in told()

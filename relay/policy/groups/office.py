@@ -13,6 +13,7 @@ from relay.policy.groups.moderation import (
     remove_user,
     update_pin_list,
 )
+from relay.policy.groups.reading import GroupReading
 from relay.policy.groups.refusal import Refused
 from relay.policy.groups.roles import may
 from relay.policy.groups.settings import GroupSettings
@@ -53,11 +54,17 @@ class Groups:
     ) -> None:
         self._directory = Directory(own_key)
         self._around = Surroundings(self._directory, settings, people, archive)
+        self._reading = GroupReading(self._around)
 
     @property
     def directory(self) -> Directory:
         """The groups as they are now."""
         return self._directory
+
+    @property
+    def reading(self) -> GroupReading:
+        """The rule about who may read what."""
+        return self._reading
 
     @property
     def kinds(self) -> frozenset[int]:

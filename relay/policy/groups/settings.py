@@ -10,7 +10,7 @@ Unmanaged = Literal["accept", "refuse"]
 
 
 class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Relay-based groups (NIP-29); see [groups](groups.md)."""
+    """Relay-based groups (NIP-29; see [groups](groups.md))."""
 
     enabled: bool = True
     """Whether this relay keeps groups. If not, the kinds and tags of NIP-29 mean nothing to it: so
