@@ -1,0 +1,153 @@
+"""Foreign clients against a relay that is open to all: what any client asks of any relay."""
+
+from typing import Final
+
+import pytest
+
+from tests.foreign.playing import NDK, NOSTR_SDK, NOSTR_TOOLS, TIMEOUT, Performance, play, players
+from tests.served import served_relay
+
+pytestmark = pytest.mark.timeout(TIMEOUT)
+
+NOTES: Final = 100
+SCENARIOS: Final = (
+    "notes",
+    "deletion",
+    "expiration",
+    "protection",
+    "authentication",
+    "privacy",
+    "messages",
+    "counting",
+    "information",
+)
+CAST: Final = {NOSTR_TOOLS: SCENARIOS, NDK: SCENARIOS, NOSTR_SDK: SCENARIOS}
+
+
+@pytest.fixture(scope="module")
+def performance(tmp_path_factory: pytest.TempPathFactory) -> Performance:
+    with served_relay(tmp_path_factory.mktemp("open")) as relay:
+        return play(relay.url, CAST)
+
+
+def newest_first(written: list[tuple[str, int, str]]) -> list[str]:
+    """Return the names in the order of NIP-01: newest first, ties by the lowest id."""
+    return [name for name, _, _ in sorted(written, key=lambda each: (-each[1], each[2]))]
+
+
+@players(CAST, "notes")
+def test_notes(performance: Performance, client: str) -> None:
+    """NIP-01: every event once, live in the order of publishing, stored newest first."""
+    seen = performance.seen(client, "notes")
+    assert seen["accepted"] == NOTES
+    assert seen["live"] == [f"note {number}" for number in range(NOTES)]
+    assert seen["stored"] == newest_first(seen["written"])
+    assert seen["limited"] == seen["stored"][:7]
+    assert seen["verified"] == NOTES
+    assert seen["counted"] == NOTES
+    accepted, reason = seen["again"]
+    assert accepted
+    assert reason.startswith("duplicate:")
+    if client != NOSTR_SDK:  # which sends no event that it finds invalid
+        seen.refused("forged", "invalid")
+    assert seen["replaceable"] == ["profile 3"]
+    assert seen["addressable a"] == ["article a 2"]
+    assert seen["addressable b"] == ["article b 1"]
+    assert seen["ephemeral, live"] == ["ephemeral"]
+    assert seen["ephemeral, stored"] == []
+
+
+@players(CAST, "deletion")
+def test_deletion(performance: Performance, client: str) -> None:
+    """NIP-09: by id and by address, by the author alone, and for good."""
+    seen = performance.seen(client, "deletion")
+    assert seen["before"] == ["version", "second", "first"]
+    assert seen["after the request of another"] == seen["before"]
+    seen.accepted("request")
+    assert seen["after the request"] == ["version", "second"]
+    seen.refused("published again", "blocked")
+    assert seen["after that"] == ["version", "second"]
+    assert seen["after a request by address"] == ["second"]
+    seen.refused("old version again", "blocked")
+    seen.accepted("newer version")
+    assert seen["after the newer version"] == ["newer version", "second"]
+    assert seen["the request, once deleted"] == ["request"]
+
+
+@players(CAST, "expiration")
+def test_expiration(performance: Performance, client: str) -> None:
+    """NIP-40: refused when late, gone when due."""
+    seen = performance.seen(client, "expiration")
+    seen.refused("expired", "invalid")
+    seen.accepted("expiring")
+    assert seen["before"] == ["event"]
+    assert seen["after"] == []
+    assert seen["counted after"] == 0
+
+
+@players(CAST, "protection")
+def test_protection(performance: Performance, client: str) -> None:
+    """NIP-70: by its author alone, who has to say who he is."""
+    seen = performance.seen(client, "protection")
+    seen.refused("by nobody in particular", "auth-required")
+    seen.refused("by another", "restricted")
+    seen.accepted("by its author")
+    assert seen["stored"] == ["event"]
+    seen.refused("in a repost", "blocked")
+
+
+@players(CAST, "authentication")
+def test_authentication(performance: Performance, client: str) -> None:
+    """NIP-42: a client with a signer finds its way through `auth-required:` by itself."""
+    seen = performance.seen(client, "authentication")
+    assert seen["without a signer"]["closed"].startswith("auth-required: ")
+    assert seen["with a signer"] == ["letter"]
+    assert seen["published with a signer"] is True
+
+
+@players(CAST, "privacy")
+def test_privacy(performance: Performance, client: str) -> None:
+    """NIP-04, NIP-59: for those it is meant for, stored, live and counted."""
+    seen = performance.seen(client, "privacy")
+    private = ["wrap", "letter"]
+    assert seen["live to the recipient"] == [*private, "note", "passing wrap", "end"]
+    assert seen["stored, for the recipient"] == ["note", "letter", "wrap"]
+    assert seen["wraps, for the recipient"] == ["wrap"]
+    assert seen["by id, for the recipient"] == ["note", "letter", "wrap"]
+    assert seen["counted by the recipient"] == 1
+    for party, prefix in (("other", "restricted"), ("stranger", "auth-required")):
+        assert seen[f"live to the {party}"] == ["note", "end"]
+        assert seen[f"stored, for the {party}"] == ["note"]
+        assert seen[f"by id, for the {party}"] == ["note"]
+        seen.closed(f"wraps, for the {party}", prefix)
+        if client == NOSTR_TOOLS:  # the others do not say why a count was refused
+            seen.closed(f"counted by the {party}", prefix)
+
+
+@players(CAST, "messages")
+def test_messages(performance: Performance, client: str) -> None:
+    """NIP-17: two people write to each other, and have copies of what they wrote."""
+    seen = performance.seen(client, "messages")
+    written = [["alice", 14, "hello 🤙"], ["bob", 14, "hello yourself"]]
+    assert seen["alice has"] == written
+    assert seen["bob has"] == written
+
+
+@players(CAST, "counting")
+def test_counting(performance: Performance, client: str) -> None:
+    """NIP-45: exact counts, without double counting."""
+    seen = performance.seen(client, "counting")
+    assert seen["count"] == 12
+    if client == NOSTR_TOOLS:
+        assert seen["two filters"] == 13
+        assert seen["reactions by the pool"] == 12
+        seen.closed("private", "auth-required")
+
+
+@players(CAST, "information")
+def test_information(performance: Performance, client: str) -> None:
+    """NIP-11: a document that the client can read."""
+    seen = performance.seen(client, "information")
+    assert seen["name"] == "trio-relay"
+    assert {1, 9, 11, 40, 42, 45, 70} <= set(seen["supported"])
+    assert seen["max_limit"] == 5000
