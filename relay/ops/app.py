@@ -5,6 +5,7 @@ import resource
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -18,9 +19,12 @@ from relay.ops.logs import announce
 from relay.ops.memory import give_back, settle
 from relay.ops.metrics import Metrics
 from relay.ops.output import occupy_standard_descriptors
+from relay.ops.own_key import own_identity
 from relay.ops.signals import watch_signals
 from relay.policy.defaults import default_policy
 from relay.policy.reading import PrivateKinds, ReadingRules
+from relay.policy.ruling import Office, office_checks
+from relay.policy.verdict import EventCheck, Policy
 from relay.protocol.information import Announcement, Features
 from relay.protocol.verify import SignatureVerifier
 from relay.session.accept import open_listeners
@@ -65,6 +69,7 @@ async def _serve(config: Config) -> int:
         if server is not None:
             server.force()
 
+    identity = own_identity(config)
     _allow_connections(config.connections.max_connections, journal)
     async with trio.open_nursery() as nursery:
         # first of all: from the moment somebody can connect, a signal means a drain
@@ -73,7 +78,8 @@ async def _serve(config: Config) -> int:
         try:
             committer, reader = await _open_store(config, journal, nursery)
             try:
-                core = _core(config, reader, journal)
+                offices = _offices(config)
+                core = _core(config, reader, journal, office_checks(identity.pubkey, offices))
                 # asked only by requests, which only a server can pass on
                 metrics = Metrics(core.counters, lambda: _running(server).statistics(), log_lines)
                 server = Server(
@@ -85,6 +91,7 @@ async def _serve(config: Config) -> int:
                             information=config.information,
                             limits=config.limits,
                             features=Features(names=config.names is not None),
+                            own_key=identity.pubkey,
                         ),
                         metrics.exposition,
                         config.metrics.access,
@@ -95,10 +102,13 @@ async def _serve(config: Config) -> int:
                         max_connections_per_address=config.connections.max_connections_per_address,
                     ),
                     _verifiers(config),
+                    identity=identity,
+                    offices=offices,
                 )
                 announce(
                     [_websocket_url(listener.getsockname()) for listener in listeners],
                     "memory" if config.store_path is None else str(config.store_path),
+                    identity.pubkey,
                 )
                 settle()
                 nursery.start_soon(give_back, server.count_connections, core.forget_caches)
@@ -166,12 +176,20 @@ def _make_folder(folder: Path) -> None:
         raise StoreUnavailable(f"cannot make the store's folder {folder}: {error}") from error
 
 
-def _core(config: Config, reader: EventReader, journal: Journal) -> Core:
+def _offices(_config: Config) -> Sequence[Office]:
+    """Return the fields in which the relay itself acts."""
+    return ()
+
+
+def _core(
+    config: Config, reader: EventReader, journal: Journal, checks: Sequence[EventCheck]
+) -> Core:
     connections = config.connections
     reading = ReadingRules([PrivateKinds()])
+    policy = default_policy(config.limits, reading, search=False)
     return Core(
         limits=config.limits,
-        policy=default_policy(config.limits, reading, search=False),
+        policy=Policy((*policy.event_checks, *checks), policy.request_checks),
         reading=reading,
         verifier=SignatureVerifier(),
         reader=reader,

@@ -37,6 +37,14 @@ StoreName = Annotated[
     ),
 ]
 
+SecretKey = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[0-9a-f]{64}\Z",
+        extra_json_schema={"description": "a secret key: 64 lowercase hexadecimal digits"},
+    ),
+]
+
 _SQLITE_PREFIX: Final = "sqlite:///"
 _MEMORY: Final = "memory:"
 
@@ -129,6 +137,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     absolute one has four slashes), or `memory:`, which forgets everything at the end. By default
     `relay.sqlite3` in the folder `trio-relay` of the user's data folder. A relative path starts
     where the relay is started, and `~` is the home folder."""
+    secret_key: SecretKey | None = None
+    """The relay's own secret key, with which it signs what it says itself (NIP-11 `self`). By
+    default it is in `secret_key_file`. It is never logged or shown; in a file, see to it that
+    nobody else can read that."""
+    secret_key_file: str | None = None
+    """The file that holds the relay's own secret key, readable by its owner alone. It is made with
+    a new key if it is missing. By default it stands beside the store, with `.key` at the end of its
+    name; a store in memory has none, and a new key at each start."""
     verifiers: Annotated[int, Meta(ge=0, le=64)] | None = None
     """How many further processes check signatures when many events come in. By default none on one
     processor, one on two or three, two on more."""
@@ -176,6 +192,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return Path(self.store.removeprefix(_SQLITE_PREFIX)).expanduser().absolute()
 
+
+SECRET_SETTINGS: Final = frozenset({"secret_key"})
+"""Settings whose values are never repeated, not even when they are wrong."""
 
 LIMIT_BOUNDS: Final[dict[str, Meta]] = {
     "max_message_length": Meta(ge=1_024),

@@ -58,12 +58,16 @@ def configure(level: LogLevel, form: LogFormat, stream: TextIO | None = None) ->
     )
 
 
-def announce(listening: list[str], store: str) -> None:
-    """Say on standard output where the relay listens and stores: all it ever says there."""
+def announce(listening: list[str], store: str, pubkey: str) -> None:
+    """Say on standard output where the relay listens and stores, and who it is.
+
+    That is all it ever says there.
+    """
     lines = Lines(sys.stdout)
     for address in listening:
         lines.write(f"listening on {address}\n")
     lines.write(f"storing in {store}\n")
+    lines.write(f"signing as {pubkey}\n")
 
 
 class _FromLibraries(logging.Handler):

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import inspect
 
 from relay.errors import ConfigurationError
-from relay.ops.config import LIMIT_BOUNDS, Config
+from relay.ops.config import LIMIT_BOUNDS, SECRET_SETTINGS, Config
 from relay.protocol.limits import Limits
 
 ENVIRONMENT_PREFIX: Final = "RELAY_"
@@ -284,7 +284,9 @@ def _checked(
         if inside:
             mistakes.append(Mistake(where + inside.rstrip("`"), what.lower().replace("`", "")))
         else:
-            what = f"must be {setting.expectation}, not {_shown(value)}"
+            what = f"must be {setting.expectation}"
+            if path not in SECRET_SETTINGS:
+                what += f", not {_shown(value)}"
             mistakes.append(Mistake(where, what))
     except msgspec.DecodeError as error:
         mistakes.append(Mistake(where, f"is not JSON: {error}"))

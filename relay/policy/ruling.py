@@ -12,13 +12,16 @@ memory is a view of these, kept by `note`; `rule` changes nothing. Whoever asks 
 that the versions that the office has seen are still the current ones, and asks again otherwise.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 import msgspec
 
-from relay.policy.verdict import Client, Verdict
+from relay.policy.verdict import Client, EventCheck, Rejection, Verdict
 from relay.protocol.event import Event
 from relay.protocol.filters import Filter
+
+_OWN: Final = Rejection("blocked: events by the relay's own key are made by the relay alone")
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -87,3 +90,19 @@ class Office(Protocol):
         On the way of every event: it must cost next to nothing where it does not concern it.
         """
         ...
+
+
+def office_checks(pubkey: str, offices: Sequence[Office]) -> tuple[EventCheck, ...]:
+    """Return the checks of a relay with these offices, whose own key is `pubkey`.
+
+    The first sees to it that nobody else speaks for the relay. Whoever holds its key may use it for
+    what no office keeps, once authenticated.
+    """
+    own_kinds = frozenset[int]().union(*[office.own_kinds for office in offices])
+
+    def not_for_the_relay(event: Event, client: Client, _now: int) -> Verdict:
+        if event.pubkey != pubkey:
+            return None
+        return _OWN if event.kind in own_kinds or pubkey not in client.authenticated else None
+
+    return (not_for_the_relay, *[office.check for office in offices])

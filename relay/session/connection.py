@@ -9,8 +9,9 @@
 
 The reader never waits for a verification or a commit, and answers a query itself only as far as
 its first page goes. It pauses only when a bound is reached: answers that the peer does not read,
-its own events that have no answer yet, the relay's ingest queue. Then the kernel's buffers fill and
-TCP pushes back; no message is dropped (F4).
+its own events that have no answer yet, the relay's ingest queue; or while the relay itself acts on
+one of its events (`steward`). Then the kernel's buffers fill and TCP pushes back; no message is
+dropped (F4).
 
 However the connection ends (Close, FIN, RST, silence, a stalled socket, a drain, a fault), leaving
 the nursery ends every task in it (P1).
@@ -36,6 +37,7 @@ from relay.session.framing import PLAIN, framing_for
 from relay.session.front_door import Request
 from relay.session.ingest import SHUTTING_DOWN, Ingest
 from relay.session.pinger import until_silent
+from relay.session.steward import Steward
 from relay.session.stream import SocketStream, linger
 from relay.session.subscription import Subscription
 from relay.session.transport import BINARY, Message, WebSocket
@@ -60,12 +62,14 @@ class Connection:
         ingest: Ingest,
         stream: SocketStream,
         *,
+        steward: Steward | None = None,
         address: str,
         host: str,
         challenge: str,
     ) -> None:
         self._core = core
         self._ingest = ingest
+        self._steward = steward
         self._stream = stream
         self.address = address
         """The peer's address, without the port."""
@@ -103,6 +107,7 @@ class Connection:
         self._last_heard = trio.current_time()
         self._last_published = -math.inf
         self._paused = False
+        self._asking = False
         self._closing = False
         self._counts = 0
         self._counted_values = 0
@@ -275,6 +280,7 @@ class Connection:
                         not writer.has_room
                         or ingest.is_full
                         or self._unanswered >= core.capacity.unanswered_events
+                        or self._asking
                     ):
                         await self._wait_room()
                     elif number % _MESSAGES_PER_CHECKPOINT == 0 or (
@@ -300,7 +306,7 @@ class Connection:
         assert isinstance(message, bytes)  # noqa: S101 - there is no third kind of message
         action = self._peer.receive(message, now)
         if type(action) is Publish:
-            self._publish(action.event, now)
+            self._publish(action.event, now, nursery)
         elif type(action) is Reply:
             self._answer(action.text)
         elif type(action) is Subscribe:
@@ -314,7 +320,7 @@ class Connection:
             return self._count(action, now, nursery)
         return False
 
-    def _publish(self, event: Event, now: int) -> None:
+    def _publish(self, event: Event, now: int, nursery: trio.Nursery) -> None:
         self._events += 1
         self._last_published = self._last_heard
         if self._core.draining or self._closing:
@@ -328,7 +334,24 @@ class Connection:
             self._answer(ok(event.id, accepted=False, reason=verdict.reason))
             return
         self._unanswered += 1
-        self._ingest.submit(event, self)
+        if self._steward is not None and self._steward.concerns(event):
+            # the reader waits for it: what follows may rest on it
+            self._asking = True
+            nursery.start_soon(self._ask, self._steward, event)
+        else:
+            self._ingest.submit(event, self)
+
+    async def _ask(self, steward: Steward, event: Event) -> None:
+        """Have the relay itself act on an event, once those before it are settled."""
+        while self._unanswered > 1:
+            await self._room.park()
+        accepted, reason = await steward.ask(event, self)
+        if not accepted:
+            self._core.counters.events_refused += 1
+        self._answer(ok(event.id, accepted=accepted, reason=reason))
+        self.writer.flush()
+        self._asking = False
+        self.answered()
 
     def _subscribe(self, action: Subscribe, now: int, nursery: trio.Nursery) -> bool:
         subscription_id = action.subscription_id
@@ -420,7 +443,7 @@ class Connection:
         self._paused = True
         await self.writer.wait_room()
         await self._ingest.wait_room()
-        while self._unanswered >= self._core.capacity.unanswered_events:
+        while self._asking or self._unanswered >= self._core.capacity.unanswered_events:
             await self._room.park()
         self._paused = False
         # while the reader paused it was us who did not listen

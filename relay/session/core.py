@@ -13,6 +13,7 @@ from relay.live.matcher import Matcher
 from relay.live.recent_ids import RecentIds
 from relay.policy.reading import ReadingRules
 from relay.policy.verdict import Client, Policy
+from relay.protocol.event import Event
 from relay.protocol.limits import Limits
 from relay.protocol.verify import SignatureVerifier
 from relay.session.framing import Published
@@ -23,6 +24,10 @@ from relay.store.api import EventReader, LogEntry
 
 _LOG_ENTRIES: Final = 256
 _LOG_BYTES: Final = 1 << 20
+
+
+def _ignore(_event: Event) -> None:
+    pass
 
 
 class Journal(Protocol):
@@ -202,6 +207,10 @@ class Core:
     """Ids that are stored for certain: what is among them is a duplicate."""
     recent_ephemeral_ids: RecentIds = field(default_factory=RecentIds)
     """The same for ephemeral events that were delivered: no store can tell that they were."""
+    noted_kinds: frozenset[int] = frozenset()
+    """Kinds of which the offices keep a view: see `relay.session.steward`."""
+    note: Callable[[Event], None] = _ignore
+    """Is told of each published event of these kinds, before its subscriptions are."""
     draining: bool = False
     """Whether the relay is stopping: nothing new is taken."""
 

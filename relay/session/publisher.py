@@ -121,6 +121,8 @@ class Publisher:
         if entry.record.event.kind == KIND_DELETION:
             # some of them may be gone now, and be answered differently when sent again
             self._core.recent_ids.clear()
+        if entry.record.event.kind in self._core.noted_kinds:
+            self._core.note(entry.record.event)
         if entry.seq:
             self._core.log.append(entry)
 

@@ -1,7 +1,7 @@
 """The server: listeners, services and connections as nested scopes, and the order of a stop.
 
     server
-    ├─ services       ingest, follower, sweeper; they outlive every connection
+    ├─ services       ingest, steward, follower, sweeper; they outlive every connection
     └─ connections    one guarded task each
        └─ listeners   the first to end
 
@@ -27,6 +27,8 @@ import msgspec
 import trio
 
 from relay.errors import ConnectionLost, StoreError
+from relay.policy.ruling import Office
+from relay.protocol.identity import Identity
 from relay.session.accept import accept_connections
 from relay.session.committer import Committer
 from relay.session.connection import Connection
@@ -35,6 +37,7 @@ from relay.session.front_door import Answer, Request, admit, plain_response
 from relay.session.ingest import Ingest
 from relay.session.publisher import Publisher
 from relay.session.statistics import Statistics
+from relay.session.steward import Steward
 from relay.session.stream import SocketStream, is_loopback
 from relay.session.verification import Verification
 
@@ -79,7 +82,8 @@ class Server:
     """Serves connections from `listeners` until `stop`. `run` is the whole life.
 
     `routes` answers plain HTTP requests, given the peer's address; for an upgrade that it lets
-    through it returns `None`.
+    through it returns `None`. With an `identity`, the relay's own, it acts by itself in the fields
+    of the `offices`, whose checks are part of the policy (`relay.policy.ruling.office_checks`).
     """
 
     def __init__(
@@ -90,6 +94,9 @@ class Server:
         routes: Callable[[Request, str], Answer],
         admission: Admission,
         verifiers: int = 0,
+        *,
+        identity: Identity | None = None,
+        offices: Sequence[Office] = (),
     ) -> None:
         self._core = core
         self._committer = committer
@@ -99,6 +106,10 @@ class Server:
         self._publisher = Publisher(core)
         verification = Verification(verifiers, core.journal)
         self._ingest = Ingest(core, committer, self._publisher, verification)
+        self.steward: Steward | None = None
+        """Where the relay itself acts; `None` for one that has no key of its own."""
+        if identity is not None:
+            self.steward = Steward(core, committer, self._publisher, identity, offices)
         self._connections: set[Connection] = set()
         self._gone = trio.lowlevel.ParkingLot()
         self._open = 0
@@ -157,6 +168,9 @@ class Server:
         try:
             async with trio.open_nursery() as services:
                 await services.start(self._ingest.run)
+                if self.steward is not None:
+                    await self.steward.load()
+                    await services.start(self.steward.run)
                 services.start_soon(self._follow)
                 services.start_soon(self._sweep)
                 async with trio.open_nursery() as connections:
@@ -242,6 +256,7 @@ class Server:
             self._core,
             self._ingest,
             stream,
+            steward=self.steward,
             address=address,
             host=request.header("host") or "",
             challenge=secrets.token_hex(16),

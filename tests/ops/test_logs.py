@@ -123,10 +123,11 @@ def test_libraries_log_the_same_way() -> None:
 
 
 def test_a_start_is_announced_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.announce(["ws://127.0.0.1:7777", "ws://[::1]:7777"], "/var/relay.sqlite3")
+    logs.announce(["ws://127.0.0.1:7777", "ws://[::1]:7777"], "/var/relay.sqlite3", "0123abcd")
     out, err = capsys.readouterr()
     assert err == ""
     assert out == (
         "listening on ws://127.0.0.1:7777\nlistening on ws://[::1]:7777\n"
         "storing in /var/relay.sqlite3\n"
+        "signing as 0123abcd\n"
     )

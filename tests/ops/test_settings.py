@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from relay.errors import ConfigurationError
-from relay.ops.config import LIMIT_BOUNDS, Config
+from relay.ops.config import LIMIT_BOUNDS, SECRET_SETTINGS, Config
 from relay.ops.settings import SETTINGS, Setting, load, read
 from relay.protocol.information import Fee, Fees
 from relay.protocol.limits import Limits
@@ -49,6 +49,7 @@ def right_value(setting: Setting) -> Any:
         "a path": "other.sqlite3",
         "an http": "https://example.com/",
         "a public": "ab" * 32,
+        "a secret": "5f" * 32,
         "a whole": 7,
         "text": "some text",
         "a table of fees": {"admission": [{"amount": 1, "unit": "sats"}]},
@@ -101,7 +102,8 @@ class TestEachSetting:
     ) -> None:
         value = msgspec.json.encode(wrong_value(setting)).decode()
         (found,) = mistakes(tmp_path, f"# a comment\n{setting.path} = {value}\n")
-        assert found == f":2: {setting.path}: must be {setting.expectation}, not {value}"
+        repeated = "" if setting.path in SECRET_SETTINGS else f", not {value}"
+        assert found == f":2: {setting.path}: must be {setting.expectation}{repeated}"
 
     def test_when_wrong_in_the_environment_names_the_variable(self, setting: Setting) -> None:
         # A name may be any text, but for that of the host, which must not be empty.

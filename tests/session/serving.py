@@ -8,7 +8,7 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import trio
@@ -16,8 +16,10 @@ import trio.testing
 
 from relay.live.log import RecentLog
 from relay.policy.defaults import default_policy
+from relay.policy.ruling import Office, office_checks
 from relay.policy.verdict import Policy
 from relay.protocol.event import Event
+from relay.protocol.identity import Identity
 from relay.protocol.limits import Limits
 from relay.protocol.verify import SignatureVerifier
 from relay.session.accept import open_listeners
@@ -86,9 +88,15 @@ async def serve(
     log_entries: int = 4096,
     verifiers: int = 0,
     wall_clock: Callable[[], float] = time.time,
+    identity: Identity | None = None,
+    offices: Sequence[Office] = (),
 ) -> Serving:
     """Start a server in `nursery`; it ends with `server.stop()` or with the nursery."""
     store = store or MemoryStore()
+    if identity is not None:
+        policy = policy or default_policy(limits or Limits())
+        checks = (*policy.event_checks, *office_checks(identity.pubkey, offices))
+        policy = Policy(event_checks=checks, request_checks=policy.request_checks)
     limits = limits or Limits()
     journal = Journal()
     reader = reader or store.reader()
@@ -109,7 +117,16 @@ async def serve(
         committer = LocalCommitter(store.writer())
         nursery.start_soon(committer.run)
     listeners = open_listeners("127.0.0.1", 0, 4096)
-    server = Server(core, committer, listeners, no_routes, admission or Admission(), verifiers)
+    server = Server(
+        core,
+        committer,
+        listeners,
+        no_routes,
+        admission or Admission(),
+        verifiers,
+        identity=identity,
+        offices=offices,
+    )
     await nursery.start(server.run)
     port: int = listeners[0].getsockname()[1]
     return Serving(core, server, port, journal)
