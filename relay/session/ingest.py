@@ -73,7 +73,8 @@ _KNOWN: Final = {
     Outcome.DUPLICATE: _DUPLICATE,
     Outcome.SUPERSEDED: "duplicate: a newer version of this event is already stored",
 }
-_REFUSED: Final = {
+REFUSED: Final = {
+    Outcome.BURIED: "blocked: the relay has removed this event",
     Outcome.DELETED: "blocked: its author has asked for the deletion of this event",
     Outcome.EXPIRED: "invalid: the event has expired",
 }
@@ -364,7 +365,7 @@ class Ingest:
                 elif outcome in _KNOWN:
                     self._answer_known(submission, _KNOWN[outcome], touched)
                 else:
-                    self._refuse(submission, _REFUSED[outcome], touched)
+                    self._refuse(submission, REFUSED[outcome], touched)
         return entries
 
     def _refuse(self, submission: _Submission, reason: str, touched: dict[Writer, None]) -> None:

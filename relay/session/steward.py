@@ -35,6 +35,7 @@ from relay.protocol.identity import Identity
 from relay.protocol.verify import event_problem
 from relay.session.committer import Committer
 from relay.session.core import Core
+from relay.session.ingest import REFUSED
 from relay.session.publisher import Publisher
 from relay.store.api import Committed, LogEntry, Outcome, Terms
 from relay.store.semantics import address, supersedes
@@ -50,11 +51,6 @@ _WAITING: Final = 100
 
 _DUPLICATE: Final = "duplicate: this event is already stored"
 _BUSY: Final = "error: too many others change the same thing; try again"
-_NOT_KEPT: Final = {
-    Outcome.DELETED: "blocked: its author has asked for the deletion of this event",
-    Outcome.BURIED: "blocked: the relay has removed this event",
-    Outcome.EXPIRED: "invalid: the event has expired",
-}
 
 
 class Answer(NamedTuple):
@@ -223,8 +219,8 @@ class Steward:
                 self._forget_stale(expected)
                 continue
             await self._publish(records, outcomes)
-            if kept and outcomes[0].outcome in _NOT_KEPT:
-                return Answer(False, _NOT_KEPT[outcomes[0].outcome])
+            if kept and outcomes[0].outcome in REFUSED:
+                return Answer(False, REFUSED[outcomes[0].outcome])
             return Answer(True, ruling.reason)
         return Answer(False, _BUSY)
 
