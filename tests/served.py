@@ -235,6 +235,7 @@ class Client:
         self.connection = connection
         self._unread: deque[list[Any]] = deque()
         self._requests = 0
+        self._challenge: str | None = None
 
     async def send(self, message: object) -> None:
         """Send a message: anything that JSON can say, or text as it is."""
@@ -329,9 +330,13 @@ class Client:
         return count
 
     async def authenticate(self, author: Author, url: str) -> tuple[bool, str]:
-        """Answer the relay's challenge as `author` and return its verdict (NIP-42)."""
-        challenge = (await self.expect("AUTH"))[1]
-        tags = [("relay", url), ("challenge", challenge)]
+        """Answer the relay's challenge as `author` and return its verdict (NIP-42).
+
+        Several authors may, one after the other.
+        """
+        if self._challenge is None:
+            self._challenge = (await self.expect("AUTH"))[1]
+        tags = [("relay", url), ("challenge", self._challenge)]
         event = author.sign(22242, "", tags, int(time.time()))
         await self.send(event_message(event).replace(b'["EVENT"', b'["AUTH"', 1))
         _, _, accepted, reason = await self.expect("OK", event.id)

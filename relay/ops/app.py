@@ -185,12 +185,13 @@ def _core(
     config: Config, reader: EventReader, journal: Journal, checks: Sequence[EventCheck]
 ) -> Core:
     connections = config.connections
-    reading = ReadingRules([PrivateKinds()])
+    reading = ReadingRules([PrivateKinds(frozenset(config.private_kinds))])
     policy = default_policy(config.limits, reading, search=False)
     return Core(
         limits=config.limits,
         policy=Policy((*policy.event_checks, *checks), policy.request_checks),
         reading=reading,
+        public_url=config.public_url,
         verifier=SignatureVerifier(),
         reader=reader,
         log=RecentLog(reader.head()),

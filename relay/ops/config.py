@@ -14,6 +14,7 @@ import platformdirs
 from msgspec import Meta
 
 from relay.policy.groups.settings import GroupSettings
+from relay.policy.reading import DEFAULT_PRIVATE_KINDS
 from relay.protocol.information import PublicKey, RelayInformation
 from relay.protocol.limits import Limits
 from relay.protocol.names import LocalPart, User
@@ -29,6 +30,13 @@ Inviters = Literal["admins", "members", "everyone"]
 Participants = Literal["members", "everyone"]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Interval = Annotated[float, Meta(ge=0.1, le=86_400)]
+PublicAddress = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(ws|wss)://[^\s/@\\]+\S*\Z",
+        extra_json_schema={"description": "a ws:// or wss:// address"},
+    ),
+]
 StoreName = Annotated[
     str,
     Meta(
@@ -128,6 +136,17 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that an operator can set."""
 
+    public_url: PublicAddress | None = None
+    """Where clients reach the relay, such as `wss://relay.example.com`. Set it: a client that
+    authenticates (NIP-42) has to name this host. Without it the name counts that the client has
+    dialled, so that another relay, to which a user authenticates, could do so here in their
+    place."""
+    private_kinds: tuple[Annotated[int, Meta(ge=0, le=65_535)], ...] = tuple(
+        sorted(DEFAULT_PRIVATE_KINDS)
+    )
+    """The kinds of events that are shown only to their author and to those whom their `p` tags
+    name, when these have authenticated. By default direct messages (NIP-04) and gift wraps
+    (NIP-59, NIP-17)."""
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     """The address or host name to listen on; `0.0.0.0` or `::` for all."""
     port: Annotated[int, Meta(ge=0, le=65_535)] = 7777

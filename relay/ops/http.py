@@ -46,8 +46,6 @@ _TEXT: Final = ("Content-Type", "text/plain; charset=utf-8")
 _NOTHING_ELSE: Final = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _JSON: Final = ("Content-Type", "application/json")
 _METHODS: Final = "GET, HEAD, OPTIONS"
-_SPOKEN_FOR: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-"""Headers by which a proxy says that it asks for somebody else."""
 
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -121,8 +119,7 @@ class Routes:
 
     def _may_read_metrics(self, request: Request, address: str) -> bool:
         if self._metrics_access == "local":
-            proxied = any(request.header(name) is not None for name in _SPOKEN_FOR)
-            return not proxied and is_loopback(address)
+            return not request.is_spoken_for and is_loopback(address)
         return self._metrics_access == "everyone"
 
     def _answer_metrics(self, request: Request) -> Response:

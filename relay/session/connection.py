@@ -27,7 +27,6 @@ from typing import Final
 import trio
 
 from relay.errors import ConnectionLost, PeerClosed, ProtocolViolation, StoreError
-from relay.protocol.auth import host_of
 from relay.protocol.event import Event
 from relay.protocol.messages import auth_challenge, closed, count, notice, ok
 from relay.protocol.session import Count, Peer, Publish, Refuse, Reply, Subscribe, Unsubscribe
@@ -64,7 +63,7 @@ class Connection:
         *,
         steward: Steward | None = None,
         address: str,
-        host: str,
+        hosts: frozenset[str],
         challenge: str,
     ) -> None:
         self._core = core
@@ -85,14 +84,13 @@ class Connection:
             max_message_length=core.limits.max_message_length,
             send_control=self.writer.control,
         )
-        name = host_of(host)
-        self.hosts: frozenset[str] = frozenset() if name is None else frozenset({name})
+        self.hosts = hosts
         """The names under which the relay is reached here."""
         self._peer = Peer(
             core.limits,
             core.verifier,
             challenge=challenge,
-            hosts=self.hosts,
+            hosts=hosts,
         )
         self._framing = PLAIN
         self._scope = trio.CancelScope()

@@ -199,6 +199,8 @@ class Core:
     compression: Compression = Compression.SHARED
     """What is agreed to when a client offers compression."""
     matcher: Matcher[Listener] = field(default_factory=Matcher)
+    public_url: str | None = None
+    """Where clients reach the relay, if it is known: what an AUTH has to name."""
     reading: ReadingRules = field(default_factory=ReadingRules)
     """Who may see which events."""
     turns: Turns = field(default_factory=Turns)

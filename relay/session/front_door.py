@@ -34,6 +34,8 @@ _VERSIONS: Final = frozenset({b"1.0", b"1.1"})
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OURS: Final = frozenset({"connection", "content-length", "transfer-encoding"})
+_SPOKEN_FOR: Final = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""Headers by which a proxy says that it asks for somebody else."""
 _BODYLESS: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -68,6 +70,11 @@ class Request:
         name = name.lower()
         values = [value for key, value in self.headers if key == name]
         return ", ".join(values) if values else None
+
+    @property
+    def is_spoken_for(self) -> bool:
+        """Whether a proxy says that it asks for somebody else."""
+        return any(self.header(name) is not None for name in _SPOKEN_FOR)
 
 
 @dataclass(frozen=True)

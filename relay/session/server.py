@@ -28,6 +28,7 @@ import trio
 
 from relay.errors import ConnectionLost, StoreError
 from relay.policy.ruling import Office
+from relay.protocol.auth import names_of
 from relay.protocol.identity import Identity
 from relay.session.accept import accept_connections
 from relay.session.committer import Committer
@@ -258,7 +259,11 @@ class Server:
             stream,
             steward=self.steward,
             address=address,
-            host=request.header("host") or "",
+            hosts=names_of(
+                self._core.public_url,
+                request.header("host") or "",
+                is_local=is_loopback(address) and not request.is_spoken_for,
+            ),
             challenge=secrets.token_hex(16),
         )
         self._connections.add(connection)

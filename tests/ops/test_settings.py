@@ -28,7 +28,11 @@ def mistakes(folder: Path, text: str) -> list[str]:
 
 
 def wrong_value(setting: Setting) -> object:
-    return 3 if setting.expectation.startswith(("text", "a p", "an http", "one of")) else "wrong"
+    return (
+        3
+        if setting.expectation.startswith(("text", "a p", "an http", "a ws", "one of"))
+        else "wrong"
+    )
 
 
 def right_value(setting: Setting) -> Any:
@@ -54,7 +58,9 @@ def right_value(setting: Setting) -> Any:
         "text": "some text",
         "a table of fees": {"admission": [{"amount": 1, "unit": "sats"}]},
         "a table from": {"bob": "ab" * 32, "_": {"pubkey": "cd" * 32, "relays": ["wss://a.b"]}},
+        "a list; each of it is a whole": [4, 1059, 14],
         "a list": ["ab" * 32],
+        "a ws://": "wss://relay.example.com/",
     }
     return next(value for start, value in options.items() if setting.expectation.startswith(start))
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.protocol.auth import host_of
+from relay.protocol.auth import host_of, names_of
 from relay.protocol.event import Event
 from relay.protocol.limits import Limits
 from relay.protocol.session import (
@@ -200,6 +200,27 @@ def test_where_auth_is_required_nothing_else_comes_first() -> None:
         ("relay.example:7777", "relay.example"),
         ("ws://[::1]:7777", "::1"),
         ("wss://relay.example.", "relay.example"),
+        ("WSS://RELAY.EXAMPLE", "relay.example"),
+        ("wss://relay.example/", "relay.example"),
+        ("wss://relay.example:443/", "relay.example"),
+        ("wss://relay.example/@user?to=a@b", "relay.example"),
+        ("wss://[::1]/", "::1"),
+        ("wss://[2001:DB8:0:0::1]:7777", "2001:db8::1"),
+        ("[2001:db8::1]:7777", "2001:db8::1"),
+        ("127.0.0.1:7777", "127.0.0.1"),
+        ("wss://münchen.example", "xn--mnchen-3ya.example"),
+        ("wss://MÜNCHEN.example/", "xn--mnchen-3ya.example"),
+        ("wss://xn--mnchen-3ya.example", "xn--mnchen-3ya.example"),
+        ("wss://日本.example.", "xn--wgv71a.example"),
+        # who reads which host in these differs from program to program
+        ("wss://relay.example@elsewhere.example", None),
+        ("wss://elsewhere.example\\@relay.example", None),
+        ("wss://elsewhere.example\\.relay.example", None),
+        ("wss://relay.example\n.elsewhere.example", None),
+        ("wss://relay.example elsewhere", None),
+        ("wss://..example", "..example"),
+        ("wss://ü..example", None),
+        (f"wss://{'ü' * 80}.example", None),
         ("", None),
         ("wss://", None),
         ("wss://[half", None),
@@ -207,6 +228,32 @@ def test_where_auth_is_required_nothing_else_comes_first() -> None:
 )
 def test_host_names_are_compared_without_case_port_and_path(url: str, host: str | None) -> None:
     assert host_of(url) == host
+
+
+@pytest.mark.parametrize(
+    ("public_url", "dialled", "is_local", "names"),
+    [
+        # unknown: what was dialled must be believed
+        (None, "relay.example", False, {"relay.example"}),
+        (None, "Elsewhere.Example:7777", False, {"elsewhere.example"}),
+        (None, "", False, set()),
+        # known: nothing else counts
+        ("wss://Relay.Example/", "relay.example", False, {"relay.example"}),
+        ("wss://relay.example", "elsewhere.example", False, {"relay.example"}),
+        ("wss://relay.example", "elsewhere.example", True, {"relay.example"}),
+        ("wss://relay.example", "", True, {"relay.example"}),
+        # but for who is here, and sees the relay here
+        ("wss://relay.example", "127.0.0.1:7777", True, {"relay.example", "127.0.0.1"}),
+        ("wss://relay.example", "localhost:7777", True, {"relay.example", "localhost"}),
+        ("wss://relay.example", "[::1]:7777", True, {"relay.example", "::1"}),
+        ("wss://relay.example", "localhost", False, {"relay.example"}),
+        ("wss://relay.example", "192.0.2.1", True, {"relay.example"}),
+    ],
+)
+def test_the_names_under_which_the_relay_is_reached(
+    public_url: str | None, dialled: str, names: set[str], *, is_local: bool
+) -> None:
+    assert names_of(public_url, dialled, is_local=is_local) == names
 
 
 @given(st.lists(any_messages, max_size=12))

@@ -16,6 +16,7 @@ import trio.testing
 
 from relay.live.log import RecentLog
 from relay.policy.defaults import default_policy
+from relay.policy.reading import PrivateKinds, ReadingRules
 from relay.policy.ruling import Office, office_checks
 from relay.policy.verdict import Policy
 from relay.protocol.event import Event
@@ -87,22 +88,27 @@ async def serve(
     back_pressure: BackPressure = BackPressure.CATCH_UP,
     log_entries: int = 4096,
     verifiers: int = 0,
+    reading: ReadingRules | None = None,
+    public_url: str | None = None,
     wall_clock: Callable[[], float] = time.time,
     identity: Identity | None = None,
     offices: Sequence[Office] = (),
 ) -> Serving:
     """Start a server in `nursery`; it ends with `server.stop()` or with the nursery."""
     store = store or MemoryStore()
+    limits = limits or Limits()
+    reading = reading or ReadingRules([PrivateKinds()])
+    policy = policy or default_policy(limits, reading)
     if identity is not None:
-        policy = policy or default_policy(limits or Limits())
         checks = (*policy.event_checks, *office_checks(identity.pubkey, offices))
         policy = Policy(event_checks=checks, request_checks=policy.request_checks)
-    limits = limits or Limits()
     journal = Journal()
     reader = reader or store.reader()
     core = Core(
         limits=limits,
-        policy=policy or default_policy(limits),
+        policy=policy,
+        reading=reading,
+        public_url=public_url,
         verifier=SignatureVerifier(),
         reader=reader,
         log=RecentLog(reader.head(), max_entries=log_entries),
