@@ -131,6 +131,27 @@ class ReaderGuard:
         return True
 
 
+class EverybodyGuard:
+    """Hides whatever may be hidden from anybody, for what is shared by all readers."""
+
+    __slots__ = ("_rules",)
+
+    def __init__(self, rules: Sequence[ReadingRule]) -> None:
+        self._rules = rules
+
+    @property
+    def filters(self) -> tuple[Filter, ...]:
+        """Every event that is hidden matches one of these."""
+        return tuple([filter_ for rule in self._rules for filter_ in rule.filters])
+
+    def allows(self, raw: bytes) -> bool:
+        """Tell whether an event, given as canonical JSON, is for everybody."""
+        for rule in self._rules:
+            if rule.may_concern(raw) and rule.concerns(decode_event(raw)):
+                return False
+        return True
+
+
 class ReadingRules:
     """All rules of a relay. Without any, everything is shown to everybody."""
 
@@ -140,6 +161,10 @@ class ReadingRules:
     def guard(self, client: Client) -> ReaderGuard | None:
         """Return what `client` may not see; `None`: it may see everything."""
         return ReaderGuard(self._rules, client) if self._rules else None
+
+    def everybody(self) -> EverybodyGuard | None:
+        """Return what is not for everybody; `None`: nothing."""
+        return EverybodyGuard(self._rules) if self._rules else None
 
     def concerns(self, event: Event) -> bool:
         """Tell whether `event` may be hidden from anybody."""

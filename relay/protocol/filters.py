@@ -91,6 +91,40 @@ def may_meet(one: Filter, other: Filter) -> bool:
     )
 
 
+def common(one: Filter, other: Filter) -> Filter | None:
+    """Return a filter for what matches both; `None`: nothing does.
+
+    `limit` and `search` are `one`'s.
+    """
+    ids = _common(one.ids, other.ids)
+    authors, kinds = _common(one.authors, other.authors), _common(one.kinds, other.kinds)
+    since = max(one.since or 0, other.since or 0)
+    until = min(
+        MAX_TIMESTAMP if one.until is None else one.until,
+        MAX_TIMESTAMP if other.until is None else other.until,
+    )
+    if frozenset() in (ids, authors, kinds) or since > until:
+        return None
+    # an event has to pass each condition, even if two of them are about one letter
+    return msgspec.structs.replace(
+        one,
+        ids=ids,
+        authors=authors,
+        kinds=kinds,
+        tags=tuple(dict.fromkeys(one.tags + other.tags)),
+        since=since,
+        until=until,
+    )
+
+
+def _common(
+    one: frozenset[Value] | None, other: frozenset[Value] | None
+) -> frozenset[Value] | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
 def _are_disjoint(one: frozenset[Value] | None, other: frozenset[Value] | None) -> bool:
     return one is not None and other is not None and one.isdisjoint(other)
 

@@ -11,10 +11,11 @@ Which answer a bad message gets (NIP-01, -42, -45, -77):
 
     EVENT, AUTH   OK false, where an id can be found to answer to; otherwise NOTICE
     REQ, COUNT    CLOSED, where the subscription id is a string; otherwise NOTICE
-    NEG-OPEN/-MSG NEG-ERR
+    NEG-…         NEG-ERR, where the id is a string; otherwise NOTICE
     anything else NOTICE
 """
 
+from binascii import unhexlify
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -30,6 +31,8 @@ _decode_event: Final = msgspec.json.Decoder(tuple[Literal["EVENT"], Event]).deco
 
 _LONGEST_ECHO: Final = 1024
 """An id longer than this many characters is not sent back; the answer is a NOTICE."""
+
+_NO_LIMIT: Final = 1 << 53
 
 UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for hostile JSON: malformed, not UTF-8, nested without end."""
@@ -71,14 +74,38 @@ class AuthMessage(Message, frozen=True, gc=False):
     event: Event
 
 
+class NegOpenMessage(Message, frozen=True, gc=False):
+    """`["NEG-OPEN", <id>, <filter>, <message>]`: compare what we have with you (NIP-77)."""
+
+    reconciliation_id: str
+    filter: Filter
+    payload: bytes
+    """The first message of the Negentropy Protocol, not looked at yet."""
+
+
+class NegMessage(Message, frozen=True, gc=False):
+    """`["NEG-MSG", <id>, <message>]`: the next message (NIP-77)."""
+
+    reconciliation_id: str
+    payload: bytes
+
+
+class NegCloseMessage(Message, frozen=True, gc=False):
+    """`["NEG-CLOSE", <id>]`: no more is needed (NIP-77)."""
+
+    reconciliation_id: str
+
+
 class Refusal(Message, frozen=True, gc=False):
     """Not a message that can be acted on; `answer` is what to send instead.
 
-    When that is the CLOSED for a REQ, `subscription_id` is what it is about.
+    When that is the CLOSED for a REQ, `subscription_id` is what it is about; when it is a NEG-ERR,
+    `reconciliation_id`.
     """
 
     answer: bytes
     subscription_id: str | None = None
+    reconciliation_id: str | None = None
 
 
 def parse_message(text: bytes, limits: Limits) -> Message:
@@ -104,7 +131,7 @@ def parse_message(text: bytes, limits: Limits) -> Message:
     if verb == "AUTH":
         return _event_message(verb, value)
     if isinstance(verb, str) and verb.startswith("NEG-"):
-        return _negentropy_refusal(value)
+        return _negentropy_message(verb, value, limits)
     if isinstance(verb, str):
         return Refusal(notice(f"unsupported: unknown message {quoted(verb)}"))
     return Refusal(notice("invalid: a message must begin with a verb such as EVENT or REQ"))
@@ -159,12 +186,58 @@ def _close_message(value: list[object], limits: Limits) -> Message:
     return Refusal(notice(problem)) if problem else CloseMessage(value[1])
 
 
-def _negentropy_refusal(value: list[object]) -> Refusal:
-    reason = "unsupported: this relay does not speak negentropy"
-    subscription_id = value[1] if len(value) > 1 else None
-    if isinstance(subscription_id, str) and len(subscription_id) <= _LONGEST_ECHO:
-        return Refusal(_encode(["NEG-ERR", subscription_id, reason]))
-    return Refusal(notice(reason))
+def _negentropy_message(verb: str, value: list[object], limits: Limits) -> Message:
+    if len(value) < 2 or not isinstance(value[1], str):
+        return Refusal(notice(f"invalid: {verb} needs an id, a string"))
+    name = value[1]
+    if len(name) > _LONGEST_ECHO:
+        return Refusal(notice("invalid: the id is too long"))
+    try:
+        return _negentropy_parts(verb, name, value, limits)
+    except (InvalidFilter, _InvalidNegentropy) as error:
+        return Refusal(neg_error(name, str(error)), reconciliation_id=name)
+
+
+def _negentropy_parts(verb: str, name: str, value: list[object], limits: Limits) -> Message:
+    problem = _subscription_id_problem(name, limits)
+    if problem:
+        raise _InvalidNegentropy(problem)
+    if verb == "NEG-OPEN":
+        if len(value) != 4:
+            raise _InvalidNegentropy("invalid: NEG-OPEN takes an id, one filter and a message")
+        return NegOpenMessage(name, _negentropy_filter(value[2], limits), _payload(value[3]))
+    if verb == "NEG-MSG":
+        if len(value) != 3:
+            raise _InvalidNegentropy("invalid: NEG-MSG takes an id and a message")
+        return NegMessage(name, _payload(value[2]))
+    if verb == "NEG-CLOSE":
+        if len(value) != 2:
+            raise _InvalidNegentropy("invalid: NEG-CLOSE takes exactly one id")
+        return NegCloseMessage(name)
+    raise _InvalidNegentropy(f"unsupported: unknown message {quoted(verb)}")
+
+
+class _InvalidNegentropy(ValueError):
+    """What is wrong with a NEG message, as the reason to answer."""
+
+
+def _negentropy_filter(value: object, limits: Limits) -> Filter:
+    # it says which events are compared, not how many are sent
+    unlimited = msgspec.structs.replace(limits, max_limit=_NO_LIMIT)
+    filter_ = parse_filter(value, unlimited)
+    if filter_.search is not None:
+        # relays differ in what they find, so there is no set that both mean
+        raise _InvalidNegentropy("unsupported: what a search finds cannot be reconciled")
+    return filter_
+
+
+def _payload(value: object) -> bytes:
+    if isinstance(value, str) and value:
+        try:
+            return unhexlify(value)
+        except ValueError:
+            pass
+    raise _InvalidNegentropy("invalid: the message must be a string of hex digits")
 
 
 def _subscription_id_problem(subscription_id: str, limits: Limits) -> str | None:
@@ -218,6 +291,20 @@ def eose(subscription_id: str, *, complete: bool | None) -> bytes:
 def closed(subscription_id: str, reason: str) -> bytes:
     """Return `CLOSED`: the subscription is refused or ended by the relay."""
     return _encode(["CLOSED", subscription_id, reason])
+
+
+def neg_message(reconciliation_id: str, payload: bytes) -> bytes:
+    """Return a `NEG-MSG` (NIP-77)."""
+    return _encode(["NEG-MSG", reconciliation_id, payload.hex()])
+
+
+def neg_error(reconciliation_id: str, reason: str, most_records: int | None = None) -> bytes:
+    """Return `NEG-ERR`: the reconciliation is refused or ended by the relay (NIP-77).
+
+    `most_records` is how many may be compared, where a query is refused for having more.
+    """
+    answer: list[object] = ["NEG-ERR", reconciliation_id, reason]
+    return _encode(answer if most_records is None else [*answer, most_records])
 
 
 def notice(text: str) -> bytes:

@@ -12,13 +12,21 @@ State: the connection's challenge, the pubkeys that have authenticated, the open
               otherwise                 nothing (the relay may have ended it meanwhile)
     COUNT     auth needed and missing   Reply (CLOSED auth-required)
               otherwise                 Count
+    NEG-OPEN  auth needed and missing   RefuseReconciliation (NEG-ERR auth-required)
+              otherwise                 Reconcile, which replaces what is open under the id
+    NEG-MSG                             ReconcileFurther
+    NEG-CLOSE                           EndReconciliation
     AUTH      proof good, and room      Reply (OK true), pubkey authenticated
               otherwise                 Reply (OK false)
     refusal   of a REQ                  Refuse (CLOSED)
+              of a NEG message          RefuseReconciliation (NEG-ERR)
               otherwise                 Reply
 
 By CLOSED a client knows that nothing is open under an id. So a REQ that is refused ends what was
 open under its id, as one that is accepted does.
+
+Reconciliations (NIP-77) have ids of their own, and are not remembered here: nothing depends on
+which are open but whether they can be continued, and that knows who runs them.
 
 Whoever runs the machine does what the actions say, and reports with `ended` when it ends a
 subscription by itself.
@@ -39,9 +47,13 @@ from relay.protocol.messages import (
     CloseMessage,
     CountMessage,
     EventMessage,
+    NegCloseMessage,
+    NegMessage,
+    NegOpenMessage,
     Refusal,
     RequestMessage,
     closed,
+    neg_error,
     ok,
     parse_message,
 )
@@ -98,6 +110,34 @@ class Count(Action, frozen=True, gc=False):
 
     query_id: str
     filters: tuple[Filter, ...]
+
+
+class Reconcile(Action, frozen=True, gc=False):
+    """Answer a first message of set reconciliation; one that is open under this id ends first."""
+
+    reconciliation_id: str
+    filter: Filter
+    payload: bytes
+
+
+class ReconcileFurther(Action, frozen=True, gc=False):
+    """Answer the next message, if a reconciliation is open under this id; else say NEG-ERR."""
+
+    reconciliation_id: str
+    payload: bytes
+
+
+class EndReconciliation(Action, frozen=True, gc=False):
+    """End the reconciliation that is open under this id, if one is."""
+
+    reconciliation_id: str
+
+
+class RefuseReconciliation(Action, frozen=True, gc=False):
+    """End the reconciliation that is open under this id, if one is, and send this NEG-ERR."""
+
+    reconciliation_id: str
+    text: bytes
 
 
 class Reply(Action, frozen=True, gc=False):
@@ -166,11 +206,22 @@ class Peer:
             if self._must_authenticate():
                 return Reply(closed(message.query_id, AUTH_REQUIRED))
             return Count(message.query_id, message.filters)
+        if type(message) is NegMessage:
+            return ReconcileFurther(message.reconciliation_id, message.payload)
+        if type(message) is NegOpenMessage:
+            name = message.reconciliation_id
+            if self._must_authenticate():
+                return RefuseReconciliation(name, neg_error(name, AUTH_REQUIRED))
+            return Reconcile(name, message.filter, message.payload)
+        if type(message) is NegCloseMessage:
+            return EndReconciliation(message.reconciliation_id)
         if type(message) is AuthMessage:
             return self._authenticate(message.event, now)
         assert isinstance(message, Refusal)  # noqa: S101 - parse_message has no other outcome
         if message.subscription_id is not None:
             return self._refuse(message.subscription_id, message.answer)
+        if message.reconciliation_id is not None:
+            return RefuseReconciliation(message.reconciliation_id, message.answer)
         return Reply(message.answer)
 
     def ended(self, subscription_id: str) -> None:

@@ -5,7 +5,8 @@
     ├─ writer          the only one that sends (`writer`)
     ├─ pinger          ends the connection when the peer has gone silent (`pinger`)
     ├─ subscriptions   one task with a nursery of its own for each (`subscription`)
-    └─ counts          a few at once
+    ├─ counts          a few at once
+    └─ reconciliations one task for each (`reconciliation`)
 
 The reader never waits for a verification or a commit, and answers a query itself only as far as
 its first page goes. It pauses only when a bound is reached: answers that the peer does not read,
@@ -28,14 +29,27 @@ import trio
 
 from relay.errors import ConnectionLost, PeerClosed, ProtocolViolation, StoreError
 from relay.protocol.event import Event
-from relay.protocol.messages import auth_challenge, closed, count, notice, ok
-from relay.protocol.session import Count, Peer, Publish, Refuse, Reply, Subscribe, Unsubscribe
+from relay.protocol.messages import auth_challenge, closed, count, neg_error, notice, ok
+from relay.protocol.session import (
+    Count,
+    EndReconciliation,
+    Peer,
+    Publish,
+    Reconcile,
+    ReconcileFurther,
+    Refuse,
+    RefuseReconciliation,
+    Reply,
+    Subscribe,
+    Unsubscribe,
+)
 from relay.session.core import Core, Ending
 from relay.session.frames import text_frame
 from relay.session.framing import PLAIN, framing_for
 from relay.session.front_door import Request
 from relay.session.ingest import SHUTTING_DOWN, Ingest
 from relay.session.pinger import until_silent
+from relay.session.reconciliation import Reconciliations
 from relay.session.steward import Steward
 from relay.session.stream import SocketStream, linger
 from relay.session.subscription import Subscription
@@ -99,6 +113,7 @@ class Connection:
         self._subscriptions: dict[str, Subscription] = {}
         self.turn = core.turns.of_connection()
         """For the pages of its subscriptions and counts."""
+        self._reconciliations = Reconciliations(core, self.writer)
         self._counting = trio.CapacityLimiter(core.capacity.counts)
         self._unanswered = 0
         self._room = trio.lowlevel.ParkingLot()
@@ -201,6 +216,7 @@ class Connection:
         for subscription in self._subscriptions.values():
             subscription.close()
         self._subscriptions.clear()
+        self._reconciliations.close_all()
         self._nursery = None
         self.writer.forget()
 
@@ -238,6 +254,7 @@ class Connection:
         for subscription in self._subscriptions.values():
             counters.subscriptions_unsettled += not subscription.is_settled
             subscription.close()
+        self._reconciliations.close_all()
 
     async def _finish_answered(self, code: int, reason: str) -> None:
         with trio.move_on_after(self._core.timing.close_timeout):
@@ -316,6 +333,15 @@ class Connection:
             self._answer(action.text)
         elif type(action) is Count:
             return self._count(action, now, nursery)
+        elif type(action) is ReconcileFurther:
+            self._reconciliations.receive(action.reconciliation_id, action.payload)
+        elif type(action) is Reconcile:
+            self._reconcile(action, now, nursery)
+        elif type(action) is EndReconciliation:
+            self._reconciliations.close(action.reconciliation_id)
+        elif type(action) is RefuseReconciliation:
+            self._reconciliations.close(action.reconciliation_id)
+            self._answer(action.text)
         return False
 
     def _publish(self, event: Event, now: int, nursery: trio.Nursery) -> None:
@@ -380,6 +406,15 @@ class Connection:
         if self._subscriptions.get(subscription.subscription_id) is subscription:
             del self._subscriptions[subscription.subscription_id]
             self._peer.ended(subscription.subscription_id)
+
+    def _reconcile(self, action: Reconcile, now: int, nursery: trio.Nursery) -> None:
+        name = action.reconciliation_id
+        verdict = self._core.policy.judge_request((action.filter,), self, now)
+        if verdict is not None or self._closing:
+            self._reconciliations.close(name)
+            self._answer(neg_error(name, _CLOSING if verdict is None else verdict.reason))
+            return
+        self._reconciliations.begin(name, action.filter, action.payload, self, nursery)
 
     def _count(self, action: Count, now: int, nursery: trio.Nursery) -> bool:
         core = self._core

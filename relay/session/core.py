@@ -1,5 +1,6 @@
 """What all connections of a process share: settings, policy, readers, the log's near end."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from relay.protocol.verify import SignatureVerifier
 from relay.session.framing import Published
 from relay.session.transport import Compression
 from relay.session.turns import Turns
+from relay.session.vectors import Vectors
 from relay.session.writer import Writer
 from relay.store.api import EventReader, LogEntry
 
@@ -205,6 +207,8 @@ class Core:
     """Who may see which events."""
     turns: Turns = field(default_factory=Turns)
     """For whatever asks the store in pieces."""
+    vectors: Vectors = field(default_factory=Vectors)
+    """What peers are comparing with what is stored."""
     recent_ids: RecentIds = field(default_factory=RecentIds)
     """Ids that are stored for certain: what is among them is a duplicate."""
     recent_ephemeral_ids: RecentIds = field(default_factory=RecentIds)
@@ -227,6 +231,7 @@ class Core:
         given back.
         """
         self.log.forget()
+        self.vectors.forget(math.inf)
         self.recent_ids.clear()
 
     def page_budget(self) -> Callable[[], bool]:

@@ -337,6 +337,7 @@ class Server:
     async def _sweep(self) -> None:
         while True:
             await trio.sleep(self._core.timing.sweep_interval)
+            self._core.vectors.forget(self._core.steady_clock())
             try:
                 removed = await self._committer.sweep(self._core.now(), _SWEEP_EVENTS)
             except StoreError as error:

@@ -53,7 +53,7 @@ VERBS: Final[dict[str, set[str | None]]] = {
     "CLOSE": {"NOTICE", None},
     "NEG-OPEN": {"NEG-ERR", "NOTICE"},
     "NEG-MSG": {"NEG-ERR", "NOTICE"},
-    "NEG-CLOSE": {"NEG-ERR", "NOTICE"},
+    "NEG-CLOSE": {"NEG-ERR", "NOTICE", None},
     "NEG-ERR": {"NEG-ERR", "NOTICE"},
     **{verb: {"NOTICE"} for verb in (*OURS, "", "event", "REQ ", "x" * 10_000, "\n")},
 }

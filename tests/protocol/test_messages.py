@@ -13,12 +13,17 @@ from relay.protocol.messages import (
     CountMessage,
     EventMessage,
     Message,
+    NegCloseMessage,
+    NegMessage,
+    NegOpenMessage,
     Refusal,
     RequestMessage,
     closed,
     count,
     eose,
     event_prefix,
+    neg_error,
+    neg_message,
     notice,
     ok,
     ok_stored,
@@ -230,10 +235,61 @@ def test_a_huge_id_is_not_echoed() -> None:
     assert answer(["EVENT", {"id": "x" * 100_000}])[0] == "NOTICE"
 
 
-def test_negentropy_is_refused_by_neg_err_since_clients_hang_on_a_notice() -> None:
-    said, subscription_id, reason = answer(["NEG-OPEN", "n", {}, "61"])
-    assert (said, subscription_id) == ("NEG-ERR", "n")
-    assert reason.startswith("unsupported: ")
+def test_negentropy_messages_are_understood() -> None:
+    assert parse(["NEG-OPEN", "n", {"kinds": [1]}, "61"]) == NegOpenMessage(
+        "n", Filter(kinds=frozenset([1])), b"a"
+    )
+    assert parse(["NEG-MSG", "n", "61FF"]) == NegMessage("n", b"a\xff")
+    assert parse(["NEG-CLOSE", "n"]) == NegCloseMessage("n")
+
+
+def test_the_limit_of_a_negentropy_filter_is_not_clamped() -> None:
+    message = parse(["NEG-OPEN", "n", {"limit": 1_000_000}, "61"])
+    assert message == NegOpenMessage("n", Filter(limit=1_000_000), b"a")
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        ["NEG-OPEN", "n"],
+        ["NEG-OPEN", "n", {}],
+        ["NEG-OPEN", "n", {}, "61", "61"],
+        ["NEG-OPEN", "n", [{}], "61"],
+        ["NEG-OPEN", "n", {"kinds": ["1"]}, "61"],
+        ["NEG-OPEN", "n", {"search": "word"}, "61"],
+        ["NEG-OPEN", "n", {}, "6"],
+        ["NEG-OPEN", "n", {}, "zz"],
+        ["NEG-OPEN", "n", {}, "6 1"],
+        ["NEG-OPEN", "n", {}, "é"],
+        ["NEG-OPEN", "n", {}, 61],
+        ["NEG-MSG", "n"],
+        ["NEG-MSG", "n", None],
+        ["NEG-MSG", "n", ""],
+        ["NEG-MSG", "n", "61", "61"],
+        ["NEG-CLOSE", "n", "n"],
+        ["NEG-ERR", "n", "closed: x"],
+        ["NEG-", "n"],
+        ["NEG-OPEN", "n" * 65, {}, "61"],
+        ["NEG-CLOSE", ""],
+    ],
+    ids=repr,
+)
+def test_negentropy_is_refused_by_neg_err_since_clients_hang_on_a_notice(
+    elements: list[Any],
+) -> None:
+    message = parse(elements)
+    assert isinstance(message, Refusal)
+    assert message.reconciliation_id == elements[1]
+    assert message.subscription_id is None
+    said, name, reason = json.loads(message.answer)
+    assert (said, name) == ("NEG-ERR", elements[1])
+    assert reason.partition(": ")[0] in ("invalid", "unsupported")
+
+
+@pytest.mark.parametrize("name", [None, 5, ["n"], "n" * 1025], ids=repr)
+def test_negentropy_without_an_id_to_answer_to_gets_a_notice(name: object) -> None:
+    assert answer(["NEG-OPEN", name, {}, "61"])[0] == "NOTICE"
+    assert answer(["NEG-CLOSE"])[0] == "NOTICE"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +342,15 @@ def test_f2_no_input_of_any_shape_goes_unanswered_or_raises(text: bytes) -> None
             assert said[2] is False
     else:
         assert isinstance(
-            message, EventMessage | RequestMessage | CountMessage | CloseMessage | AuthMessage
+            message,
+            EventMessage
+            | RequestMessage
+            | CountMessage
+            | CloseMessage
+            | AuthMessage
+            | NegOpenMessage
+            | NegMessage
+            | NegCloseMessage,
         )
 
 
@@ -313,6 +377,9 @@ def test_the_relay_s_messages_are_those_of_the_texts() -> None:
     assert json.loads(eose("s", complete=True)) == ["EOSE", "s", ["finish"]]
     assert json.loads(eose("s", complete=False)) == ["EOSE", "s", ["more"]]
     assert json.loads(closed("s", "error: x")) == ["CLOSED", "s", "error: x"]
+    assert json.loads(neg_message("n", b"a\xff")) == ["NEG-MSG", "n", "61ff"]
+    assert json.loads(neg_error("n", "blocked: x")) == ["NEG-ERR", "n", "blocked: x"]
+    assert json.loads(neg_error("n", "blocked: x", 5)) == ["NEG-ERR", "n", "blocked: x", 5]
     assert json.loads(notice("a\nb")) == ["NOTICE", "a\nb"]
     assert json.loads(count("q", 5)) == ["COUNT", "q", {"count": 5}]
     event = json.loads(event_prefix('quote " \n') + canonical_json(NOTE) + b"]")

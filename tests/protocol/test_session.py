@@ -7,14 +7,19 @@ from hypothesis import strategies as st
 
 from relay.protocol.auth import host_of, names_of
 from relay.protocol.event import Event
+from relay.protocol.filters import Filter
 from relay.protocol.limits import Limits
 from relay.protocol.session import (
     MOST_PUBKEYS,
     Action,
     Count,
+    EndReconciliation,
     Peer,
     Publish,
+    Reconcile,
+    ReconcileFurther,
     Refuse,
+    RefuseReconciliation,
     Reply,
     Subscribe,
     Unsubscribe,
@@ -270,8 +275,10 @@ def test_any_conversation_keeps_the_machine_consistent(conversation: list[bytes]
         elif isinstance(action, Refuse):
             assert json.loads(action.text)[:2] == ["CLOSED", action.subscription_id]
             open_ids.discard(action.subscription_id)
+        elif isinstance(action, RefuseReconciliation):
+            assert json.loads(action.text)[:2] == ["NEG-ERR", action.reconciliation_id]
         elif isinstance(action, Reply):
-            assert json.loads(action.text)[0] in ("OK", "CLOSED", "NOTICE", "NEG-ERR")
+            assert json.loads(action.text)[0] in ("OK", "CLOSED", "NOTICE")
         assert one.subscriptions == open_ids
         assert len(open_ids) <= 3
 
@@ -289,3 +296,24 @@ def test_a_request_that_is_refused_ends_what_was_open_under_its_id(bad: list[Any
     # a count of the same name is another matter
     assert isinstance(say(one, "COUNT", "b", *bad), Reply)
     assert set(one.subscriptions) == {"b"}
+
+
+def test_negentropy_has_ids_of_its_own() -> None:
+    one = peer(max_subscriptions=1)
+    say(one, "REQ", "a", {})
+    opened = say(one, "NEG-OPEN", "a", {"kinds": [1]}, "61")
+    assert opened == Reconcile("a", Filter(kinds=frozenset([1])), b"a")
+    assert say(one, "NEG-MSG", "a", "6100") == ReconcileFurther("a", b"a\0")
+    assert say(one, "NEG-CLOSE", "a") == EndReconciliation("a")
+    assert set(one.subscriptions) == {"a"}
+    assert isinstance(say(one, "NEG-OPEN", "a", {}, "x"), RefuseReconciliation)
+    assert set(one.subscriptions) == {"a"}
+
+
+def test_negentropy_is_for_the_authenticated_where_everything_is() -> None:
+    one = peer(auth_required=True)
+    action = say(one, "NEG-OPEN", "a", {}, "61")
+    assert isinstance(action, RefuseReconciliation)
+    said, name, reason = json.loads(action.text)
+    assert (said, name) == ("NEG-ERR", "a")
+    assert reason.startswith("auth-required: ")

@@ -28,6 +28,7 @@ from relay.session.committer import Committer, LocalCommitter
 from relay.session.core import BackPressure, Capacity, Core, Timing
 from relay.session.front_door import Request, Response
 from relay.session.server import Admission, Server
+from relay.session.vectors import ReconciliationLimits, Vectors
 from relay.store.api import EventReader
 from relay.store.memory import MemoryStore
 from tests.corpus import Author, event_message
@@ -90,6 +91,7 @@ async def serve(
     verifiers: int = 0,
     reading: ReadingRules | None = None,
     public_url: str | None = None,
+    reconciliation: ReconciliationLimits | None = None,
     wall_clock: Callable[[], float] = time.time,
     identity: Identity | None = None,
     offices: Sequence[Office] = (),
@@ -118,6 +120,7 @@ async def serve(
         timing=timing or Timing(),
         capacity=capacity or Capacity(),
         back_pressure=back_pressure,
+        vectors=Vectors(reconciliation),
     )
     if committer is None:
         committer = LocalCommitter(store.writer())

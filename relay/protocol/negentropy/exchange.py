@@ -154,12 +154,11 @@ class Round:
             return self._id_list(lower, upper, bound)
         vector = self._vector
         size, larger = divmod(count, _PARTS)
+        edges = [lower + size * part + min(part, larger) for part in range(_PARTS + 1)]
         answer = bytearray()
-        for part in range(_PARTS):
-            end = lower + size + (part < larger)
+        for end, fingerprint in zip(edges[1:], vector.fingerprints(edges), strict=True):
             edge = bound if end == upper else dividing_key(vector[end - 1], vector[end])
-            answer += self._bounds.write(edge) + _FINGERPRINT + vector.fingerprint(lower, end)
-            lower = end
+            answer += self._bounds.write(edge) + _FINGERPRINT + fingerprint
         return bytes(answer)
 
     def _skip_to(self, bound: bytes) -> None:
