@@ -90,7 +90,7 @@ async def _serve(config: Config) -> int:
                         Announcement(
                             information=config.information,
                             limits=config.limits,
-                            features=Features(names=config.names is not None),
+                            features=Features(names=config.names is not None, search=config.search),
                             own_key=identity.pubkey,
                         ),
                         metrics.exposition,
@@ -164,7 +164,7 @@ async def _open_store(
         await nursery.start(committer.run)
         return committer, store.reader()
     _make_folder(path.parent)
-    committer = ProcessCommitter(str(path), journal)
+    committer = ProcessCommitter(str(path), journal, search=config.search)
     await nursery.start(committer.run)
     return committer, open_reader(parse_location(str(path)))
 
@@ -186,7 +186,7 @@ def _core(
 ) -> Core:
     connections = config.connections
     reading = ReadingRules([PrivateKinds(frozenset(config.private_kinds))])
-    policy = default_policy(config.limits, reading, search=False)
+    policy = default_policy(config.limits, reading, search=config.search)
     return Core(
         limits=config.limits,
         policy=Policy((*policy.event_checks, *checks), policy.request_checks),

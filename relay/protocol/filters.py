@@ -59,6 +59,11 @@ class Filter(msgspec.Struct, frozen=True, gc=False):
             values += _VALUES_FOR_A_WORD * parse_search(self.search).words
         return values
 
+    @property
+    def searches(self) -> bool:
+        """Whether it asks for any word (NIP-50)."""
+        return self.search is not None and bool(parse_search(self.search).terms)
+
     def matches(self, event: Event) -> bool:
         """Tell whether `event` passes, condition by condition as NIP-01 states them."""
         if self.ids is not None and event.id not in self.ids:

@@ -18,6 +18,7 @@ SUPPORTED_NIPS: Final = (1, 9, 11, 40, 42, 45, 67, 70)
 
 OPTIONAL_NIPS: Final[dict[str, tuple[int, ...]]] = {
     "names": (5,),
+    "search": (50,),
     "membership": (43,),
     "management": (86, 98),
     "groups": (29,),
@@ -82,6 +83,8 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it has administrators, who manage it by HTTP (NIP-86, NIP-98)."""
     groups: bool = False
     """Whether it keeps groups (NIP-29)."""
+    search: bool = False
+    """Whether events can be searched by their words (NIP-50)."""
 
 
 def supported_nips(features: Features) -> tuple[int, ...]:

@@ -317,6 +317,9 @@ def auth_challenge(challenge: str) -> bytes:
     return _encode(["AUTH", challenge])
 
 
-def count(query_id: str, total: int) -> bytes:
+def count(query_id: str, total: int, *, approximate: bool = False) -> bytes:
     """Return the answer to a `COUNT` (NIP-45)."""
-    return _encode(["COUNT", query_id, {"count": total}])
+    answer: dict[str, object] = {"count": total}
+    if approximate:
+        answer["approximate"] = True
+    return _encode(["COUNT", query_id, answer])

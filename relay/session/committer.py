@@ -12,7 +12,7 @@ gets errors, and not two stores, one that is written and one that is read.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -21,8 +21,20 @@ from relay.protocol.event import Record
 from relay.session.companion import Companion, Ticket
 from relay.session.core import Journal
 from relay.store.api import Committed, EventWriter, Terms
-from relay.store.commit_protocol import COMMIT, SWEEP, Answer, Request, decode_answer, encode
+from relay.store.commit_protocol import (
+    COMMIT,
+    INDEX,
+    NO_SEARCH,
+    SWEEP,
+    Answer,
+    Request,
+    decode_answer,
+    encode,
+)
 from relay.store.locate import parse_location, store_identity
+
+_INDEXED_AT_ONCE: Final = 256
+"""Events in one portion of the search index: 10 ms."""
 
 
 class Committer(Protocol):
@@ -47,6 +59,13 @@ class Committer(Protocol):
 
     async def sweep(self, now: int, max_events: int) -> int:
         """Remove expired events; return how many.  Raises `StoreUnavailable`."""
+        ...
+
+    async def index(self, position: int) -> None:
+        """Have the search index follow the log up to `position`.
+
+        Cancelled, it is left where it is. Raises `StoreUnavailable`.
+        """
         ...
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -89,20 +108,28 @@ class LocalCommitter:
         """Remove expired events; return how many."""
         return self._writer.sweep(now, max_events)
 
+    async def index(self, position: int) -> None:
+        """Index the log up to `position`, bit by bit."""
+        while self._writer.unindexed and self._writer.index(_INDEXED_AT_ONCE) < position:
+            await trio.lowlevel.checkpoint()
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Do the store's housekeeping now and then."""
         task_status.started()
         while True:
             await trio.sleep(1)
             self._writer.maintain()
+            self._writer.index(_INDEXED_AT_ONCE)
 
 
 class ProcessCommitter:
     """Commits through the writer process of the store at `location`."""
 
-    def __init__(self, location: str, journal: Journal) -> None:
+    def __init__(self, location: str, journal: Journal, *, search: bool = True) -> None:
         self._location = location
-        self._arguments = [location]
+        self._arguments = [location] if search else [NO_SEARCH, location]
+        self._indexing = trio.Lock()
+        self._indexed = 0
         self._companion = Companion(
             "writer", "relay.store.commit_server", self._arguments, decode_answer, journal
         )
@@ -122,6 +149,19 @@ class ProcessCommitter:
         """Have the process remove expired events; return how many."""
         request = Request(now, SWEEP, amount=max_events)
         return (await _settled(await self._companion.submit(encode(request)))).amount
+
+    async def index(self, position: int) -> None:
+        """Have the process index the log up to `position`, one portion after the other."""
+        if self._indexed >= position:
+            return
+        request = encode(Request(0, INDEX, amount=_INDEXED_AT_ONCE))
+        # one portion at a time, however many wait for it: commits come in between
+        async with self._indexing:
+            while self._indexed < position:
+                answer = await _settled(await self._companion.submit(request))
+                if answer.amount <= self._indexed:
+                    return
+                self._indexed = answer.amount
 
     async def run(  # noqa: ASYNC128 - the companion calls it
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -113,6 +113,8 @@ class Connection:
         self._subscriptions: dict[str, Subscription] = {}
         self.turn = core.turns.of_connection()
         """For the pages of its subscriptions and counts."""
+        self.searching = core.searches.of_connection(core.timing.search_timeout)
+        """For what these have to look up first."""
         self._reconciliations = Reconciliations(core, self.writer)
         self._counting = trio.CapacityLimiter(core.capacity.counts)
         self._unanswered = 0
@@ -429,8 +431,12 @@ class Connection:
             return False
         try:
             counting = core.reader.count(action.filters, now, core.reading.guard(self))
-            if not core.turns.are_waited_for and counting.step(core.page_budget()):
-                self._answer(count(action.query_id, counting.total))
+            if (
+                not core.turns.are_waited_for
+                and counting.lookup is None
+                and counting.step(core.page_budget())
+            ):
+                self._answer(_total(action.query_id, counting))
             else:
                 self._counts += 1
                 self._counted_values += values
@@ -454,9 +460,14 @@ class Connection:
     async def _count_on(self, query_id: str, counting: Counting, values: int) -> None:
         try:
             async with self._counting:
-                while not await self.turn.take(lambda: counting.step(self._core.page_budget())):
-                    pass
-            answer = count(query_id, counting.total)
+                if counting.lookup is not None:
+                    await self.searching.wait_indexed(self._core.reader.head())
+                done = False
+                while not done:
+                    if (lookup := counting.lookup) is not None:
+                        await self.searching.look_up(lookup)
+                    done = await self.turn.take(lambda: counting.step(self._core.page_budget()))
+            answer = _total(query_id, counting)
         except StoreError as error:
             answer = self._count_failed(query_id, error)
         finally:
@@ -525,6 +536,10 @@ class Connection:
         """End at once, by a reset: the peer shall not take what it got for everything."""
         self._stream.reset()
         self._scope.cancel()
+
+
+def _total(query_id: str, counting: Counting) -> bytes:
+    return count(query_id, counting.total, approximate=not counting.is_exact)
 
 
 _IN_GOOD_ORDER: Final = (Ending.DRAINED, Ending.SLOW)

@@ -18,6 +18,7 @@ from relay.protocol.event import Event
 from relay.protocol.limits import Limits
 from relay.protocol.verify import SignatureVerifier
 from relay.session.framing import Published
+from relay.session.searching import Searches
 from relay.session.transport import Compression
 from relay.session.turns import Turns
 from relay.session.vectors import Vectors
@@ -132,6 +133,8 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Between two looks for what other processes have committed."""
     sweep_interval: float = 15.0
     """Between two removals of expired events."""
+    search_timeout: float = 1.0
+    """So long a search waits for the index, and so long one look-up may take."""
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +212,8 @@ class Core:
     """For whatever asks the store in pieces."""
     vectors: Vectors = field(default_factory=Vectors)
     """What peers are comparing with what is stored."""
+    searches: Searches = field(default_factory=Searches)
+    """For whatever has to be looked up in a thread."""
     recent_ids: RecentIds = field(default_factory=RecentIds)
     """Ids that are stored for certain: what is among them is a duplicate."""
     recent_ephemeral_ids: RecentIds = field(default_factory=RecentIds)

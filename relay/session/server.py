@@ -100,6 +100,7 @@ class Server:
         offices: Sequence[Office] = (),
     ) -> None:
         self._core = core
+        core.searches.indexer = committer.index
         self._committer = committer
         self._listeners = listeners
         self._routes = routes

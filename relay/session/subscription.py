@@ -37,6 +37,7 @@ from relay.session.backlog import Backlog
 from relay.session.core import BackPressure, Core
 from relay.session.frames import text_frame
 from relay.session.framing import Framing, Published
+from relay.session.searching import Searching
 from relay.session.turns import Turn
 from relay.session.writer import Writer
 from relay.store.api import Page, Query
@@ -50,6 +51,11 @@ class Owner(Client, Protocol):
     @property
     def turn(self) -> Turn:
         """For what it asks the store."""
+        ...
+
+    @property
+    def searching(self) -> Searching:
+        """For what takes longer to look up."""
         ...
 
     def ended(self, subscription: "Subscription") -> None:
@@ -158,7 +164,7 @@ class Subscription:
             query = core.reader.query(self._filters, limit, core.now(), guard)
             self.position = query.position
             self._query = query
-            if self.writer.has_room and not core.turns.are_waited_for:
+            if self.writer.has_room and not core.turns.are_waited_for and query.lookup is None:
                 page = self._next_page(query)
                 finished = page.finished
                 frames = self._page_frames(query, page)
@@ -321,7 +327,13 @@ class Subscription:
         await trio.lowlevel.checkpoint()
 
     async def _send_stored(self, query: Query) -> None:
+        searching = self._owner.searching
+        if query.lookup is not None:
+            await searching.wait_indexed(query.position)
         while self._query is not None:
+            lookup = query.lookup
+            if lookup is not None:
+                await searching.look_up(lookup)
             page = await self._owner.turn.take(partial(self._next_page, query))
             if page.rows or page.finished:
                 await self.writer.send(partial(self._page_frames, query, page))

@@ -6,7 +6,8 @@ whatever asks the store in pieces waits for its turn: between two pieces everybo
 many connections that ask for much each gets as much as the others, however many requests it makes.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import trio
@@ -45,9 +46,15 @@ class Turn:
 
         A cancelled call has done nothing.
         """
+        async with self.held():
+            return work()
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Wait for the turn, and have it until this is left."""
         if self._own is None:
             self._own = trio.StrictFIFOLock()
         async with self._own, self._everybody:
             # given the turn and then cancelled, before it came to that
             await trio.lowlevel.checkpoint_if_cancelled()
-            return work()
+            yield

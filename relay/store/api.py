@@ -123,6 +123,18 @@ class Guard(Protocol):
         ...
 
 
+class Lookup(Protocol):
+    """A piece of a query's work that may take long, and can be done in another thread."""
+
+    def run(self) -> None:
+        """Do it. Nothing else may be asked of the query meanwhile.  Raises `StoreUnavailable`."""
+        ...
+
+    def stop(self) -> None:
+        """Have `run` end soon, with what it has found. For any thread, at any time."""
+        ...
+
+
 class Query(Protocol):
     """A stored query under way. Each call reads from a fresh, short snapshot."""
 
@@ -139,8 +151,18 @@ class Query(Protocol):
         """
         ...
 
+    @property
+    def lookup(self) -> Lookup | None:
+        """What the next page begins with, if that may take long; `page` does it if nobody has.
+
+        Only a search has any (NIP-50).
+        """
+        ...
+
     def page(self, max_events: int, max_bytes: int, budget: Budget) -> Page:
         """Return the next events: newest first, ties by lowest id, across all filters, each once.
+
+        What is found by searching comes first, by relevance (`relay.store.relevance`).
 
         At most `max_events`; `max_bytes` may be exceeded by one event. At least one step of work
         is done at each call, however small the budget.
@@ -156,6 +178,16 @@ class Counting(Protocol):
     @property
     def total(self) -> int:
         """The answer once `step` has returned true; before that it may go up and down."""
+        ...
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether `total` is certain. It is not when a search could not look everywhere."""
+        ...
+
+    @property
+    def lookup(self) -> Lookup | None:
+        """What the next step begins with, if that may take long; see `Query.lookup`."""
         ...
 
     def step(self, budget: Budget) -> bool:
@@ -204,7 +236,8 @@ class EventReader(Protocol):
         """Begin to answer `filters`, OR-ed, each with its own `limit` (or `default_limit`).
 
         `now` is Unix seconds: what has expired by then is not shown. The result is the union of
-        the filters' results, in NIP-01's order over the whole union. What `guard` hides counts
+        the filters' results, in NIP-01's order over the whole union. Filters that search (NIP-50)
+        come first: their limits take the most relevant matches. What `guard` hides counts
         against no limit and plays no part in `Query.complete`.
         """
         ...
@@ -260,6 +293,21 @@ class EventWriter(Protocol):
 
     def maintain(self) -> None:
         """Do the housekeeping that must not run inside a commit. Called when idle."""
+        ...
+
+    @property
+    def unindexed(self) -> int:
+        """How many of the last seqs of the log are not indexed for search yet."""
+        ...
+
+    def index(self, max_events: int) -> int:
+        """Index up to `max_events` further events for search; return up to which seq that is done.
+
+        A commit does not do this, so that it is as quick as can be. Called when idle, and before
+        a search. What it has done survives a crash, or is done again after it.
+
+        Raises `StoreUnavailable`.
+        """
         ...
 
     def close(self) -> None:

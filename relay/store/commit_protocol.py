@@ -1,6 +1,6 @@
 """What a session process and the writer process say to each other: msgpack in local frames.
 
-    request   (now, kind, events, amount, terms)     kind: commit or sweep
+    request   (now, kind, events, amount, terms)     kind: commit, sweep or index
     answer    (outcomes, amount, error)              outcomes: [(outcome, seq), …]
 
 Answers come in the order of the requests.
@@ -14,6 +14,9 @@ from relay.store.api import Committed, Terms
 
 COMMIT: Final = 0
 SWEEP: Final = 1
+INDEX: Final = 2
+NO_SEARCH: Final = "--no-search"
+"""The argument by which the writer process is told that nothing is indexed for search."""
 
 
 class Request(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -24,7 +24,15 @@ from relay.errors import RelayError, StoreError, StoreUnavailable
 from relay.protocol.event import Record, decode_event
 from relay.protocol.local_frames import FrameBuffer, local_frame
 from relay.store.api import EventWriter, Terms
-from relay.store.commit_protocol import COMMIT, Answer, Request, decode_request, encode
+from relay.store.commit_protocol import (
+    COMMIT,
+    INDEX,
+    NO_SEARCH,
+    Answer,
+    Request,
+    decode_request,
+    encode,
+)
 from relay.store.locate import open_writer, parse_location, store_identity
 
 _RECEIVE_BYTES: Final = 1 << 20
@@ -32,6 +40,11 @@ _EVENTS_AT_ONCE: Final = 512
 """Batches are joined into one transaction up to about so many events."""
 _QUIET_SECONDS: Final = 0.25
 """So long without a request is a good moment for housekeeping."""
+_SHORT_QUIET_SECONDS: Final = 0.01
+"""So long without a request is a moment for a portion of the search index."""
+_MUCH_UNINDEXED: Final = 1_000
+_INDEXED_AT_ONCE: Final = 256
+"""Events that are indexed at once: a commit that comes meanwhile waits for up to 10 ms."""
 _LOCK_PATIENCE: Final = 5.0
 """Seconds to wait for the writer of a relay that was killed: it finishes what it has."""
 _BUSY_COMMITS: Final = 400
@@ -43,13 +56,13 @@ def serve_commits(connection: socket.socket, writer: EventWriter) -> None:
     buffer = FrameBuffer()
     # `recv` would allocate a megabyte for each call, and give most of it back
     received = memoryview(bytearray(_RECEIVE_BYTES))
-    commits_since_maintenance = 0
+    housekeeping = _Housekeeping(writer)
     while True:
-        if commits_since_maintenance:
-            readable, _, _ = select.select([connection], [], [], _QUIET_SECONDS)
-            if not readable or commits_since_maintenance >= _BUSY_COMMITS:
-                _maintain(writer)
-                commits_since_maintenance = 0
+        patience = housekeeping.patience
+        if patience is not None:
+            readable, _, _ = select.select([connection], [], [], patience)
+            if not readable or housekeeping.is_overdue:
+                housekeeping.do_some(quiet=not readable)
                 continue
         try:
             size = connection.recv_into(received)
@@ -59,7 +72,7 @@ def serve_commits(connection: socket.socket, writer: EventWriter) -> None:
             return
         buffer.feed(received[:size])
         while requests := _next_requests(buffer):
-            commits_since_maintenance += 1
+            housekeeping.note_commit()
             answers = _answers(writer, requests)
             try:
                 connection.sendall(b"".join([local_frame(encode(answer)) for answer in answers]))
@@ -90,7 +103,7 @@ def _answers(writer: EventWriter, requests: list[Request]) -> list[Answer]:
         if request.kind == COMMIT:
             answers += _committed(writer, [request], request.terms)
         else:
-            answers.append(_swept(writer, request))
+            answers.append(_done(writer, request))
     return answers + _committed(writer, batches)
 
 
@@ -114,22 +127,68 @@ def _committed(
     return answers
 
 
-def _swept(writer: EventWriter, request: Request) -> Answer:
+def _done(writer: EventWriter, request: Request) -> Answer:
     try:
+        if request.kind == INDEX:
+            return Answer(amount=writer.index(request.amount))
         return Answer(amount=writer.sweep(request.now, request.amount))
     except StoreError as error:
         return Answer(error=str(error))
 
 
-def _maintain(writer: EventWriter) -> None:
-    try:
-        writer.maintain()
-    except StoreError as error:
-        _report(f"housekeeping failed: {error}")
+class _Housekeeping:
+    """What the writer does of its own accord: merges, and indexing for search.
+
+    Both wait for a quiet moment. A short one will do for a portion of the index if much is to be
+    indexed; of a little, an event or two, a portion would cost more than it is worth.
+    """
+
+    def __init__(self, writer: EventWriter) -> None:
+        self._writer = writer
+        self._failed = False
+        self._goes_on = False
+        self._commits = 0
+        """Since the last merges."""
+
+    def note_commit(self) -> None:
+        """Take notice of a request."""
+        self._commits += 1
+        self._goes_on = False
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether it must not wait any longer for a quiet moment."""
+        return self._commits >= _BUSY_COMMITS
+
+    @property
+    def patience(self) -> float | None:
+        """How many seconds it has to be quiet before something is done; `None`: for ever."""
+        unindexed = 0 if self._failed else self._writer.unindexed
+        if not unindexed:
+            return _QUIET_SECONDS if self._commits else None
+        if self._goes_on:
+            return 0
+        return _SHORT_QUIET_SECONDS if unindexed >= _MUCH_UNINDEXED else _QUIET_SECONDS
+
+    def do_some(self, *, quiet: bool) -> None:
+        """Do a bounded part of what is to be done: up to 50 ms, an index's portion 10."""
+        due = self.is_overdue or self.patience == _QUIET_SECONDS
+        try:
+            if due and self._commits:
+                self._commits = 0
+                self._failed = False
+                self._writer.maintain()
+            if quiet and not self._failed:
+                self._writer.index(_INDEXED_AT_ONCE)
+                self._goes_on = True
+        except StoreError as error:
+            # not tried again before something was committed
+            self._failed = True
+            _report(f"housekeeping failed: {error}")
 
 
 def main(arguments: list[str]) -> int:
-    """Run as `python -m relay.store.commit_server DESCRIPTOR LOCATION [IDENTITY]`.
+    """Run as `python -m relay.store.commit_server DESCRIPTOR [--no-search] LOCATION [IDENTITY]`.
 
     With an identity no other store is opened, and none is made.
 
@@ -154,13 +213,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _open(location: str, identity: str = "") -> EventWriter:
+def _open(*arguments: str) -> EventWriter:
+    search = arguments[0] != NO_SEARCH
+    location, identity, *_ = (*arguments[not search :], "")
     store = parse_location(location)
     if identity and store_identity(store) != identity:
         raise StoreUnavailable(
             f"{location}: the store was removed or replaced; start the relay again"
         )
-    return open_writer(store, _LOCK_PATIENCE)
+    return open_writer(store, _LOCK_PATIENCE, search=search)
 
 
 def _say(connection: socket.socket, text: bytes) -> bool:

@@ -46,15 +46,17 @@ def parse_location(text: str) -> Location:
     return Location(path=Path(text))
 
 
-def open_writer(location: Location, patience: float = 0.0) -> EventWriter:
+def open_writer(location: Location, patience: float = 0.0, *, search: bool = True) -> EventWriter:
     """Open the store's one writer; a file that is missing is created.
+
+    `search` says whether it is indexed for search (NIP-50).
 
     Blocks for up to `patience` seconds while another writer has it open. Raises
     `StoreUnavailable`, also when that one still has, and `StoreCorrupt`.
     """
     if location.path is None:
         return _memory(location).writer()
-    return SQLiteWriter(location.path, patience)
+    return SQLiteWriter(location.path, patience, search=search)
 
 
 def open_reader(location: Location) -> EventReader:

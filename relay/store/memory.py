@@ -13,8 +13,11 @@ from typing import Final, NamedTuple
 
 from relay.protocol.event import KIND_DELETION, Event, Record, expiration, is_ephemeral
 from relay.protocol.filters import Filter
+from relay.protocol.search import parse_search
+from relay.protocol.searchable import searchable
 from relay.store.api import Budget, Committed, Guard, LogEntry, Outcome, Page, Tail, Terms
 from relay.store.listing import ALL, QueryListing
+from relay.store.relevance import MOST_COUNTED, Relevance
 from relay.store.semantics import address, conflict, deletion_request, supersedes
 
 _STEP_EVENTS: Final = 500
@@ -201,6 +204,16 @@ class MemoryWriter:
     def maintain(self) -> None:
         """Do nothing: memory needs no housekeeping."""
 
+    @property
+    def unindexed(self) -> int:
+        """Nothing: a search looks at every event."""
+        return 0
+
+    def index(self, max_events: int) -> int:
+        """Do nothing: there is no index."""
+        del max_events
+        return self._store.head
+
     def close(self) -> None:
         """Do nothing: the store lives as long as something refers to it."""
 
@@ -229,7 +242,8 @@ class MemoryReader:
 
     def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> QueryListing:
         """Begin to list what matches; see `EventReader.list`."""
-        return QueryListing(self.query([filter_], ALL, now, guard))
+        asked = MemoryQuery(self._store, [filter_], ALL, now, guard, by_relevance=False)
+        return QueryListing(asked)
 
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
         """Return the log after `after`; see `EventReader.tail`."""
@@ -263,6 +277,8 @@ class MemoryQuery:
         default_limit: int,
         now: int,
         guard: Guard | None,
+        *,
+        by_relevance: bool = True,
     ) -> None:
         self._store = store
         self._now = now
@@ -275,6 +291,11 @@ class MemoryQuery:
         self._snapshot = store.snapshot()
         self._seen = 0
         self._matches: list[list[_Stored]] = [[] for _ in filters]
+        self._rankings = [
+            _Ranking(filter_, store.head) if by_relevance and filter_.searches else None
+            for filter_ in filters
+        ]
+        self._step = _STEP_EVENTS if not any(self._rankings) else _STEP_EVENTS // 10
         self._result: list[_Stored] | None = None
         self._given = 0
         self._complete: bool | None = None
@@ -290,6 +311,11 @@ class MemoryQuery:
         if self._result is None or self._given < len(self._result):
             return None
         return self._complete
+
+    @property
+    def lookup(self) -> None:
+        """Nothing takes long."""
+        return
 
     def page(self, max_events: int, max_bytes: int, budget: Budget) -> Page:
         """Return the next events; see `Query.page`."""
@@ -312,9 +338,13 @@ class MemoryQuery:
         return Page(rows, finished=self._given == len(self._result))
 
     def _look_at_some(self) -> None:
-        some = self._snapshot[self._seen : self._seen + _STEP_EVENTS]
-        self._seen += _STEP_EVENTS
-        for filter_, matches in zip(self._filters, self._matches, strict=True):
+        some = self._snapshot[self._seen : self._seen + self._step]
+        self._seen += self._step
+        for filter_, matches, ranking in zip(
+            self._filters, self._matches, self._rankings, strict=True
+        ):
+            if ranking is not None:
+                ranking.note(some)
             matches += [
                 stored
                 for stored in some
@@ -322,17 +352,53 @@ class MemoryQuery:
             ]
 
     def _conclude(self) -> list[_Stored]:
-        limited = [
-            _in_order(matches)[:limit]
-            for matches, limit in zip(self._matches, self._limits, strict=True)
-        ]
-        result = _union(limited)
+        found: dict[int, tuple[float, _Stored]] = {}
+        plain: list[list[_Stored]] = []
+        for matches, ranking, limit in zip(
+            self._matches, self._rankings, self._limits, strict=True
+        ):
+            if ranking is None:
+                plain.append(_in_order(matches)[:limit])
+                continue
+            for scored in ranking.best(matches, limit):
+                seq = scored[1].seq
+                found[seq] = max(scored, found.get(seq, scored), key=_score)
+        relevant = [stored for _score, stored in sorted(found.values(), key=_relevance_rank)]
+        result = relevant + [stored for stored in _union(plain) if stored.seq not in found]
         if 0 in self._limits:
             # Nothing stored was asked for, so nobody looked whether there is something.
             self._complete = None
         else:
             self._complete = len(result) == len(_union(self._matches))
         return result
+
+
+class _Ranking:
+    """Scores the matches of one filter that searches."""
+
+    def __init__(self, filter_: Filter, stored: int) -> None:
+        self._search = parse_search(filter_.search or "")
+        self._stored = stored
+        # of few events that are named there is nothing to say which words are rare
+        self._having = [0] * len(self._search.terms) if filter_.ids is None else []
+
+    def note(self, some: Sequence[_Stored]) -> None:
+        """Count which terms these events have, whether they match or not."""
+        if len(self._having) > 1:
+            for stored in some:
+                text = searchable(stored.record.event)
+                if text is not None:
+                    for number, term in enumerate(self._search.terms):
+                        self._having[number] += term.form in text.whole
+
+    def best(self, matches: Iterable[_Stored], limit: int) -> list[tuple[float, _Stored]]:
+        """Return the most relevant of these, with their scores."""
+        having = [min(number, MOST_COUNTED) for number in self._having]
+        relevance = Relevance(self._search, having, self._stored)
+        scored = [
+            (relevance.score(searchable(stored.record.event)) or 0.0, stored) for stored in matches
+        ]
+        return sorted(scored, key=_relevance_rank)[:limit]
 
 
 class MemoryCounting:
@@ -352,6 +418,16 @@ class MemoryCounting:
     def total(self) -> int:
         """Events counted up to now."""
         return self._total
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all events were looked at: always."""
+        return True
+
+    @property
+    def lookup(self) -> None:
+        """Nothing takes long."""
+        return
 
     def step(self, budget: Budget) -> bool:
         """Count on; see `Counting.step`."""
@@ -375,6 +451,15 @@ def _in_order(matches: Iterable[_Stored]) -> list[_Stored]:
 def _rank(stored: _Stored) -> tuple[int, str]:
     event = stored.record.event
     return -event.created_at, event.id
+
+
+def _score(scored: tuple[float, _Stored]) -> float:
+    return scored[0]
+
+
+def _relevance_rank(scored: tuple[float, _Stored]) -> tuple[float, int, str]:
+    score, stored = scored
+    return (-score, *_rank(stored))
 
 
 def _union(matches: Sequence[Sequence[_Stored]]) -> list[_Stored]:

@@ -67,10 +67,30 @@ SHAPES: Final[dict[str, list[dict[str, Any]]]] = {
     ],
     "a limit of nothing": [{"limit": 0}] * 100,
 }
-UNSUPPORTED: Final = [
-    {"search": text}
-    for text in ("*", '"', "a OR b", "NEAR(a b)", "content:x", "a AND NOT", "'; --", "^x", "\0")
-] + [{"#ee": ["x"]}, {"#": ["x"]}, {"&t": ["x"]}, {"genre": "x"}]
+SHAPES.update(
+    {
+        f"search {text[:20]}": [{"search": text}]
+        for text in (
+            *(
+                "*",
+                '"',
+                "a OR b",
+                "NEAR(a b)",
+                "content:x",
+                "a AND NOT",
+                "'; --",
+                "^x",
+                "\0",
+                "\ud7ff",
+            ),
+            *("n*", "zz*", '"note note"', '"n"*', "note " * 200, " ".join(map(str, range(64)))),
+            *("{title body} : note", '"a" + "b"', "title : a", "日本" * 30, "x" * 1_000, '" " " *'),
+        )
+    }
+)
+SHAPES["a hundred searches"] = [{"search": f"{n % 10}* note", "limit": 5_000} for n in range(100)]
+SHAPES["a search by everybody"] = [{"search": "n*", "authors": EVERYBODY, "#t": TOPIC_VALUES}]
+UNSUPPORTED: Final = [{"#ee": ["x"]}, {"#": ["x"]}, {"&t": ["x"]}, {"genre": "x"}]
 
 
 def texts(verb: str, shapes: dict[str, list[dict[str, Any]]]) -> list[bytes]:

@@ -19,7 +19,7 @@ import trio.testing
 from relay.protocol.filters import Filter
 from relay.protocol.limits import Limits
 from relay.session.core import Capacity, Timing
-from relay.store.api import Budget, Counting, Guard, Listing, Page, Query, Tail
+from relay.store.api import Budget, Counting, Guard, Listing, Lookup, Page, Query, Tail
 from relay.store.memory import MemoryStore
 from tests.corpus import Author
 from tests.served import Client, client
@@ -187,6 +187,10 @@ class SlowQuery:
     @property
     def complete(self) -> bool | None:
         return self._query.complete
+
+    @property
+    def lookup(self) -> Lookup | None:
+        return self._query.lookup
 
     def page(self, max_events: int, max_bytes: int, budget: Budget) -> Page:
         if self.go_on:

@@ -57,6 +57,9 @@ class HeldCommitter:
     async def sweep(self, now: int, max_events: int) -> int:
         return self._writer.sweep(now, max_events)
 
+    async def index(self, position: int) -> None:
+        """Do nothing: a store in memory has no index."""
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         await trio.sleep_forever()

@@ -1,6 +1,8 @@
 """The writer process's loop, over a socket pair: order, joint commits, failures."""
 
 import socket
+import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -13,6 +15,7 @@ from relay.store import commit_server
 from relay.store.api import Committed, Outcome, Terms
 from relay.store.commit_protocol import (
     COMMIT,
+    INDEX,
     SWEEP,
     Answer,
     Request,
@@ -134,3 +137,99 @@ def test_terms_pass_between_the_processes_as_they_are() -> None:
     sent = Request(NOW, COMMIT, [], terms=terms)
     assert decode_request(encode(sent)) == sent
     assert decode_request(encode(Request(NOW, COMMIT, []))).terms is None
+
+
+class IndexingWriter(CountingWriter):
+    """Indexes what it commits; notes each portion with the number of commits before it."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.portions: list[int] = []
+        self.indexed = 0
+        self.maintained = 0
+
+    @property
+    def unindexed(self) -> int:
+        return sum(self.transactions) - self.indexed
+
+    def index(self, max_events: int) -> int:
+        self.indexed += min(max_events, self.unindexed)
+        self.portions.append(len(self.transactions))
+        return self.indexed
+
+    def maintain(self) -> None:
+        self.maintained += 1
+
+
+def test_a_request_to_index_keeps_its_place_between_batches() -> None:
+    writer = IndexingWriter(MemoryStore())
+    index = Request(0, INDEX, amount=10)
+    found = answers(writer, batch(1), batch(2), index, batch(3), index)
+    assert [answer.amount for answer in found] == [0, 0, 2, 0, 3]
+    assert writer.portions[:2] == [1, 2]
+
+
+def test_the_log_is_indexed_bit_by_bit_when_it_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commit_server, "_INDEXED_AT_ONCE", 2)
+    writer = IndexingWriter(MemoryStore())
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        server = threading.Thread(target=serve_commits, args=(theirs, writer))
+        server.start()
+        ours.sendall(local_frame(encode(batch(1, 2, 3, 4, 5))))
+        deadline = time.monotonic() + 10
+        while writer.indexed < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        ours.shutdown(socket.SHUT_WR)
+        server.join()
+    assert writer.portions == [1, 1, 1]
+    assert writer.maintained == 1
+
+
+def patience(housekeeping: commit_server._Housekeeping) -> float | None:
+    return housekeeping.patience
+
+
+def test_an_index_that_cannot_be_written_is_left_until_the_next_commit() -> None:
+    class Failing(IndexingWriter):
+        def index(self, max_events: int) -> int:
+            super().index(0 * max_events)
+            raise StoreUnavailable("the disk is full")
+
+    writer = Failing(MemoryStore())
+    housekeeping = commit_server._Housekeeping(writer)
+    writer.commit([record(Author("x").sign(1, "", [], NOW))], NOW)
+    housekeeping.note_commit()
+    assert patience(housekeeping) is not None
+    housekeeping.do_some(quiet=True)
+    assert (len(writer.portions), patience(housekeeping)) == (1, None)
+    housekeeping.note_commit()
+    housekeeping.do_some(quiet=True)
+    assert len(writer.portions) == 2
+
+
+def test_much_that_is_not_indexed_makes_do_with_a_short_pause() -> None:
+    writer = IndexingWriter(MemoryStore())
+    housekeeping = commit_server._Housekeeping(writer)
+    assert patience(housekeeping) is None
+    writer.transactions = [5]
+    housekeeping.note_commit()
+    little = patience(housekeeping)
+    writer.transactions = [5_000]
+    much = patience(housekeeping)
+    assert little is not None
+    assert much is not None
+    assert 0 < much < little
+    housekeeping.do_some(quiet=True)
+    # on and on, as long as it is quiet
+    assert (patience(housekeeping), writer.maintained) == (0, 0)
+    housekeeping.note_commit()
+    assert patience(housekeeping) == much
+    # busy for long: merges are due, the index is left
+    for _ in range(commit_server._BUSY_COMMITS):
+        housekeeping.note_commit()
+    assert housekeeping.is_overdue
+    portions = len(writer.portions)
+    housekeeping.do_some(quiet=False)
+    assert (writer.maintained, len(writer.portions)) == (1, portions)

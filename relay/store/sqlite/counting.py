@@ -35,6 +35,7 @@ from relay.store.sqlite.keys import Keys
 from relay.store.sqlite.planner import Plan, plan, time_range
 from relay.store.sqlite.rows import RowCheck, row_check
 from relay.store.sqlite.scans import Row, View
+from relay.store.sqlite.search_scan import LookupConnection, SearchLookup, SearchScan
 
 _ROWS_AT_ONCE: Final = 300
 _MOST_TERMS: Final = 32
@@ -74,8 +75,11 @@ class SQLiteCounting:
         keys: Keys,
         filters: Sequence[Filter],
         guard: Guard | None = None,
+        source: LookupConnection | None = None,
     ) -> None:
         self._view = view
+        self._source = source
+        self._searches: list[SearchScan] = []
         self._path = path
         self._total = 0
         self._terms: list[_Term] = []
@@ -96,6 +100,8 @@ class SQLiteCounting:
                     self._guarded += _plans_for(filter_, guard, keys)
             elif (found := plan(filter_, keys, guard)) is not None:
                 self._plans.append(found)
+                if isinstance(found.scan, SearchScan):
+                    self._searches.append(found.scan)
         self._last_expired: tuple[int, int] | None = (-1, 0) if self._terms else None
         self._hidden: set[int] | None = set() if len(self._guarded) > 1 else None
         self._counted: set[int] | None = set() if len(self._plans) > 1 else None
@@ -104,6 +110,23 @@ class SQLiteCounting:
     def total(self) -> int:
         """The number of events, once `step` has returned true."""
         return max(self._total, 0)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether all searches could look everywhere."""
+        return all(
+            not scan.was_stopped and scan.indexed >= self._view.position for scan in self._searches
+        )
+
+    @property
+    def lookup(self) -> SearchLookup | None:
+        """What the next step has to look up; see `Query.lookup`."""
+        if self._source is None or not self._plans or self._counts_otherwise:
+            return None
+        scan = self._plans[-1].scan
+        if not isinstance(scan, SearchScan) or not scan.wants_lookup:
+            return None
+        return SearchLookup(scan, self._source, self._path)
 
     def step(self, budget: Budget) -> bool:
         """Count on; see `Counting.step`."""
@@ -125,7 +148,12 @@ class SQLiteCounting:
 
     @property
     def _done(self) -> bool:
-        return not self._terms and self._last_expired is None and not (self._guarded or self._plans)
+        return not self._counts_otherwise and not self._plans
+
+    @property
+    def _counts_otherwise(self) -> bool:
+        """Whether something is still to be done before the other filters' rows are counted."""
+        return bool(self._terms or self._last_expired is not None or self._guarded)
 
     def _count_entries(self) -> None:
         sign, _filter, entries = self._terms[-1]

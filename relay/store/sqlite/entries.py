@@ -89,7 +89,7 @@ def entries_of(filter_: Filter, keys: Keys) -> Entries | None:
     `None`: no index holds the whole condition, or the times leave nothing to match.
     """
     places = time_range(filter_)
-    if filter_.ids is not None or places is None:
+    if filter_.ids is not None or filter_.searches or places is None:
         return None
     if not HASHES_SUFFICE and (filter_.authors is not None or filter_.tags):
         return None

@@ -1,6 +1,7 @@
 """The planner: which scan answers a filter, decided by the filter's shape alone.
 
     ids                                     the index of ids
+    search                                  the index of texts, narrowed by all other conditions
     authors, kinds and #d, all addressable  the index of addresses
     tags                                    the full-text index: every condition that it knows in
                                             one expression, too long ones cut and merged
@@ -35,6 +36,7 @@ from relay.store.sqlite.scans import (
     TimeScan,
     WindowScan,
 )
+from relay.store.sqlite.search_scan import SearchScan
 from relay.store.sqlite.words import Words, words_of
 
 # Constants make up every statement: S608 (SQL built from strings) has nothing to warn of here.
@@ -180,6 +182,10 @@ class _Planner:
         if filter_.ids is not None:
             prefixes = array("q", sorted({id_prefix(value) for value in filter_.ids}))
             scan = IdScan(_BY_ID, prefixes, self._lowest, self._highest)
+        elif filter_.searches:
+            scan = SearchScan(filter_, self._keys, self._lowest, self._highest)
+            check = row_check(filter_, kinds_settled=False, search_settled=True)
+            return Plan(scan, check)
         elif filter_.tags:
             scan = self._by_addresses()
             if scan is None:

@@ -266,6 +266,11 @@ class SQLiteQuery:
         """Whether every stored match was given; see `Query.complete`."""
         return self._complete
 
+    @property
+    def lookup(self) -> None:
+        """Nothing takes long."""
+        return
+
     def page(self, max_events: int, max_bytes: int, budget: Budget) -> Page:
         """Return the next events; see `Query.page`."""
         if self._finished:

@@ -22,6 +22,8 @@ from relay.store.sqlite.counting import SQLiteCounting
 from relay.store.sqlite.keys import Keys, id_prefix
 from relay.store.sqlite.query import SQLiteQuery
 from relay.store.sqlite.scans import View
+from relay.store.sqlite.search_query import SQLiteSearch
+from relay.store.sqlite.search_scan import LookupConnection
 
 _HEAD: Final = "SELECT max(seq) FROM log"
 _HEAD_AND_REACH: Final = (
@@ -49,6 +51,7 @@ class SQLiteReader:
             try:
                 schema.check(self._connection, path)
                 self._keys = Keys(schema.secret(self._connection))
+                self._lookups = LookupConnection(path)
             except BaseException:
                 self._connection.close()
                 raise
@@ -67,27 +70,37 @@ class SQLiteReader:
 
     def query(
         self, filters: Sequence[Filter], default_limit: int, now: int, guard: Guard | None = None
-    ) -> SQLiteQuery:
+    ) -> SQLiteQuery | SQLiteSearch:
         """Begin to answer `filters`; see `EventReader.query`."""
+        view, reach = self._view(now)
+        asked = view, self._path, self._keys, filters, default_limit, reach
+        if any(filter_.searches for filter_ in filters):
+            return SQLiteSearch(*asked, self._lookups, guard)
+        return SQLiteQuery(*asked, guard)
+
+    def _view(self, now: int) -> tuple[View, int]:
+        """Return what is stored now, and how far any event was moved from its place."""
         self._require_open()
         try:
             row: Any = self._connection.execute(_HEAD_AND_REACH).fetchone()
         except apsw.Error as error:
             raise translated(error, self._path) from error
         head, reach = row
-        view = View(self._connection, head or 0, now)
-        return SQLiteQuery(view, self._path, self._keys, filters, default_limit, reach, guard)
+        return View(self._connection, head or 0, now), reach
 
     def count(
         self, filters: Sequence[Filter], now: int, guard: Guard | None = None
     ) -> SQLiteCounting:
         """Begin to count; see `EventReader.count`."""
         view = View(self._connection, self.head(), now)
-        return SQLiteCounting(view, self._path, self._keys, filters, guard)
+        return SQLiteCounting(view, self._path, self._keys, filters, guard, self._lookups)
 
     def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> QueryListing:
         """Begin to list what matches; see `EventReader.list`."""
-        return QueryListing(self.query([filter_], ALL, now, guard))
+        view, reach = self._view(now)
+        # in NIP-01's order even if the filter searches
+        asked = SQLiteQuery(view, self._path, self._keys, [filter_], ALL, reach, guard)
+        return QueryListing(asked)
 
     def tail(self, after: int, max_events: int, max_bytes: int, now: int) -> Tail:
         """Return the log after `after`; see `EventReader.tail`."""
@@ -124,6 +137,7 @@ class SQLiteReader:
         """Close the connection. Idempotent."""
         if not self._closed:
             self._closed = True
+            self._lookups.close()
             self._connection.close()
 
     def _require_open(self) -> None:

@@ -21,6 +21,7 @@ import msgspec
 
 from relay.protocol.event import Event, decode_event, kind_digits
 from relay.protocol.filters import Filter
+from relay.protocol.search import parse_search
 
 _ID: Final = slice(7, 71)
 _PUBKEY: Final = slice(83, 147)
@@ -38,7 +39,9 @@ def row_event(raw: bytes) -> Event:
     return decode_event(raw)
 
 
-def row_check(filter_: Filter, *, kinds_settled: bool) -> RowCheck | None:
+def row_check(
+    filter_: Filter, *, kinds_settled: bool, search_settled: bool = False
+) -> RowCheck | None:
     """Return the comparison of a row with all of `filter_` but its times; `None`: always true."""
     checks: list[RowCheck] = []
     if filter_.ids is not None:
@@ -48,6 +51,8 @@ def row_check(filter_: Filter, *, kinds_settled: bool) -> RowCheck | None:
     if filter_.kinds is not None and not kinds_settled:
         checks.append(_kind_check(filter_.kinds))
     checks += [_tag_check(letter, values) for letter, values in filter_.tags]
+    if filter_.search is not None and not search_settled:
+        checks.append(_search_check(filter_.search))
     if not checks:
         return None
     if len(checks) == 1:
@@ -60,6 +65,11 @@ def row_check(filter_: Filter, *, kinds_settled: bool) -> RowCheck | None:
         return True
 
     return all_of
+
+
+def _search_check(search: str) -> RowCheck:
+    query = parse_search(search)
+    return lambda raw: query.matches(decode_event(raw))
 
 
 def _id_check(ids: frozenset[str]) -> RowCheck:

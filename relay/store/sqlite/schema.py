@@ -6,8 +6,10 @@
     tag          full-text index of the events' tags: its segments are a log-structured merge, so
                  no page is rewritten for every tag (55 µs an event instead of 90 with B-trees)
     tombstone    what must not come back: (key, exact subject) → up to which created_at
-    meta         the secret of the keyed hashes, the reach (see `places`), and whether there are
-                 any tombstones of the rarer sorts, so that nobody need look for them
+    search       full-text index of the events' texts (`relay.store.sqlite.search_index`)
+    meta         the secret of the keyed hashes, the reach (see `places`), how far the log is
+                 indexed for search, and whether there are any tombstones of the rarer sorts, so
+                 that nobody need look for them
 
 Every segment that the full-text index consists of costs 3 to 5 µs for each word looked up, so the
 writer's housekeeping merges any two of a size (`usermerge`; 4 µs a word instead of 25).
@@ -62,6 +64,13 @@ _MIGRATIONS: Final = (
     ) WITHOUT ROWID, STRICT;
     CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) WITHOUT ROWID, STRICT;
     INSERT INTO meta VALUES ('reach', 0);
+    """,
+    """
+    CREATE VIRTUAL TABLE search USING fts5 (
+        title, body, keys, content = '', contentless_delete = 1, detail = full, tokenize = 'ascii'
+    );
+    INSERT INTO search(search, rank) VALUES ('usermerge', 2);
+    INSERT INTO meta VALUES ('searched', 0);
     """,
 )
 

@@ -53,6 +53,7 @@ from relay.store.sqlite.keys import Keys, id_prefix
 from relay.store.sqlite.lock import WriterLock
 from relay.store.sqlite.places import first_place, last_place, natural_place, second
 from relay.store.sqlite.rows import row_event, row_id
+from relay.store.sqlite.search_index import SearchIndex
 
 _MERGE_PAGES: Final = 500
 _MERGES: Final = 4
@@ -118,8 +119,8 @@ class _Changes:
 class SQLiteWriter:
     """The `EventWriter` of a SQLite store. Belongs to one thread."""
 
-    def __init__(self, path: Path, patience: float = 0.0) -> None:
-        """Open the store at `path`, created if missing.
+    def __init__(self, path: Path, patience: float = 0.0, *, search: bool = True) -> None:
+        """Open the store at `path`, created if missing; `search` says whether it is indexed for it.
 
         Blocks for up to `patience` seconds while another writer has it open. Raises
         `StoreUnavailable`, also when that one still has, and `StoreCorrupt`.
@@ -135,6 +136,7 @@ class SQLiteWriter:
                 self._reach = schema.reach(self._connection)
                 self._rare_tombstones = schema.has_rare_tombstones(self._connection)
                 self._head = self._read_head()
+                self._search = SearchIndex(self._connection, self._keys)
                 self._checkpoints = Checkpoints(path)
             except BaseException:
                 self._connection.close()
@@ -145,6 +147,7 @@ class SQLiteWriter:
         except BaseException:
             self._lock.release()
             raise
+        self._indexes = search
         self._connection.set_wal_hook(self._note_commit)
 
     def commit(
@@ -202,7 +205,7 @@ class SQLiteWriter:
         return len(removed)
 
     def maintain(self) -> None:
-        """Merge segments of the full-text index; see `EventWriter.maintain`.
+        """Merge segments of the full-text indexes; see `EventWriter.maintain`.
 
         Checkpoints need no idle moment, they have a thread of their own.
         """
@@ -216,8 +219,24 @@ class SQLiteWriter:
                 # FTS5 tells by the number of changes whether there was anything to merge
                 if self._connection.total_changes() - before < 2:
                     break
+            self._search.merge()
         except apsw.Error as error:
             raise translated(error, self._path) from error
+
+    @property
+    def unindexed(self) -> int:
+        """How much of the log is not indexed for search; see `EventWriter.unindexed`."""
+        return self._head - self._search.position if self._indexes else 0
+
+    def index(self, max_events: int) -> int:
+        """Let the search index follow the log; see `EventWriter.index`."""
+        self._require_open()
+        if self._indexes:
+            try:
+                self._search.follow(self._head, max_events)
+            except apsw.Error as error:
+                raise translated(error, self._path) from error
+        return self._search.position
 
     def close(self) -> None:
         """Close the store; the write-ahead log is moved into the file. Idempotent."""
@@ -293,6 +312,7 @@ class SQLiteWriter:
         if not rows:
             return
         places = [(place,) for place, _seq in rows]
+        self._search.remove(rows)
         self._connection.executemany("DELETE FROM event WHERE place = ?", places)
         self._connection.executemany("DELETE FROM tag WHERE rowid = ?", places)
         # The head's row must stay, or its number would be given again after reopening.

@@ -31,6 +31,7 @@ from relay.store.api import (
     Counting,
     Guard,
     Listing,
+    Lookup,
     Outcome,
     Page,
     Query,
@@ -120,6 +121,9 @@ class PacedCommitter:
     async def sweep(self, now: int, max_events: int) -> int:
         return self._writer.sweep(now, max_events)
 
+    async def index(self, position: int) -> None:
+        """Do nothing: a store in memory has no index."""
+
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         while True:
@@ -205,6 +209,10 @@ class _SlowQuery:
     def complete(self) -> bool | None:
         return self._query.complete
 
+    @property
+    def lookup(self) -> Lookup | None:
+        return self._query.lookup
+
     def page(self, max_events: int, max_bytes: int, budget: Budget) -> Page:
         if self._left:
             self._left -= 1
@@ -221,6 +229,14 @@ class _SlowCounting:
     @property
     def total(self) -> int:
         return self._counting.total if not self._left else -1
+
+    @property
+    def lookup(self) -> Lookup | None:
+        return self._counting.lookup
+
+    @property
+    def is_exact(self) -> bool:
+        return self._counting.is_exact
 
     def step(self, budget: Budget) -> bool:
         if self._left:
