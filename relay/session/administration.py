@@ -59,6 +59,8 @@ _REPORT_BYTES: Final = 8 << 20
 _PAGE_EVENTS: Final = 100
 _PAGE_BYTES: Final = 1 << 20
 _LONGEST_LOGGED: Final = 200
+_TIME_BYTES: Final = 8
+"""Before the id, in what a store lists."""
 _LATECOMERS_SECONDS: Final = 1.0
 _LATECOMERS_INTERVAL: Final = 0.05
 
@@ -247,27 +249,38 @@ class Administration:
         with trio.move_on_after(_LATECOMERS_SECONDS):
             while self._under_way():  # noqa: ASYNC110 - nobody tells of a single event's storing
                 await trio.sleep(_LATECOMERS_INTERVAL)
-        if await self._events(list(erase), 1):
+        if any([await self._ids(msgspec.structs.replace(one, limit=1)) for one in erase]):
             await self._perform(lambda: Ruling(accepted=True, erase=erase))
 
     async def _needing_moderation(self) -> object:
         filter_ = self._management.report_filter()
         if filter_ is None:
             return []
-        found = self._management.needing_moderation(await self._events([filter_], _REPORT_BYTES))
+        found = self._management.needing_moderation(await self._events(filter_, _REPORT_BYTES))
         if not found:
             return []
-        stored = await self._events([Filter(ids=frozenset([one])) for one in found], _REPORT_BYTES)
-        return reported(found, frozenset([event.id for event in stored]))
+        return reported(found, await self._ids(Filter(ids=frozenset(found))))
 
     async def _stored(self, event_id: str) -> Event | None:
-        found = await self._events([Filter(ids=frozenset([event_id]))], 1)
+        found = await self._events(Filter(ids=frozenset([event_id])), 1)
         return found[0] if found else None
 
-    async def _events(self, filters: Sequence[Filter], max_bytes: int) -> list[Event]:
+    async def _ids(self, filter_: Filter) -> frozenset[str]:
+        """Return the ids of what is stored."""
+        core = self._core
+        listing = core.reader.list(filter_, core.now())
+        ids: list[bytes] = []
+        done = False
+        while not done:
+            items, done = listing.step(core.page_budget())
+            ids += [item[_TIME_BYTES:] for item in items]
+            await trio.lowlevel.checkpoint()
+        return frozenset([event_id.hex() for event_id in ids])
+
+    async def _events(self, filter_: Filter, max_bytes: int) -> list[Event]:
         """Return what is stored, as long as it is not more than so many bytes and a page."""
         core = self._core
-        query = core.reader.query(filters, core.limits.default_limit, core.now())
+        query = core.reader.query([filter_], core.limits.default_limit, core.now())
         events: list[Event] = []
         size, finished = 0, False
         while not finished and size < max_bytes:
