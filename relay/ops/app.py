@@ -5,7 +5,6 @@ import resource
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -18,19 +17,23 @@ from relay.ops.http import Routes
 from relay.ops.logs import announce
 from relay.ops.memory import give_back, settle
 from relay.ops.metrics import Metrics
+from relay.ops.offices import Appointed, announcement, appoint, reaction
 from relay.ops.output import occupy_standard_descriptors
 from relay.ops.own_key import own_identity
 from relay.ops.signals import watch_signals
 from relay.policy.defaults import default_policy
 from relay.policy.reading import PrivateKinds, ReadingRules
-from relay.policy.ruling import Office, office_checks
-from relay.policy.verdict import EventCheck, Policy
-from relay.protocol.information import Announcement, Features
+from relay.policy.ruling import office_checks
+from relay.policy.verdict import Policy
+from relay.protocol.identity import Identity
 from relay.protocol.verify import SignatureVerifier
 from relay.session.accept import open_listeners
+from relay.session.administration import Administration
 from relay.session.committer import Committer, LocalCommitter, ProcessCommitter
 from relay.session.core import BackPressure, Capacity, Core, Journal, Timing
+from relay.session.offers import Offers
 from relay.session.server import Admission, Drained, Server
+from relay.session.steward import Steward
 from relay.session.transport import Compression
 from relay.store.api import EventReader
 from relay.store.locate import open_reader, parse_location
@@ -78,32 +81,42 @@ async def _serve(config: Config) -> int:
         try:
             committer, reader = await _open_store(config, journal, nursery)
             try:
-                offices = _offices(config)
-                core = _core(config, reader, journal, office_checks(identity.pubkey, offices))
+                appointed = appoint(config, identity)
+                core = _core(config, reader, journal, identity, appointed)
                 # asked only by requests, which only a server can pass on
                 metrics = Metrics(core.counters, lambda: _running(server).statistics(), log_lines)
+                administration = Administration(
+                    core,
+                    appointed.management,
+                    lambda decide: _steward(server).perform(decide),
+                    under_way=lambda: _running(server).events_under_way,
+                )
+                routes = Routes(
+                    announcement(config, appointed.management),
+                    metrics.exposition,
+                    config.metrics.access,
+                    names=config.names,
+                    public_url=config.public_url,
+                    management=administration.answer if config.administrators else None,
+                )
                 server = Server(
                     core,
                     committer,
                     listeners,
-                    Routes(
-                        Announcement(
-                            information=config.information,
-                            limits=config.limits,
-                            features=Features(names=config.names is not None, search=config.search),
-                            own_key=identity.pubkey,
-                        ),
-                        metrics.exposition,
-                        config.metrics.access,
-                        names=config.names,
-                    ).answer,
+                    routes.answer,
                     Admission(
                         max_connections=config.connections.max_connections,
                         max_connections_per_address=config.connections.max_connections_per_address,
                     ),
                     _verifiers(config),
                     identity=identity,
-                    offices=offices,
+                    offices=appointed.offices,
+                    is_blocked=appointed.management.is_blocked,
+                )
+                appointed.management.on_change = reaction(
+                    appointed.management,
+                    lambda: routes.announce(announcement(config, appointed.management)),
+                    server,
                 )
                 announce(
                     [_websocket_url(listener.getsockname()) for listener in listeners],
@@ -125,6 +138,12 @@ async def _serve(config: Config) -> int:
 def _running(server: Server | None) -> Server:
     assert server is not None  # noqa: S101 - see where it is called
     return server
+
+
+def _steward(server: Server | None) -> Steward:
+    steward = _running(server).steward
+    assert steward is not None  # noqa: S101 - the relay has an identity
+    return steward
 
 
 def _verifiers(config: Config) -> int:
@@ -176,20 +195,24 @@ def _make_folder(folder: Path) -> None:
         raise StoreUnavailable(f"cannot make the store's folder {folder}: {error}") from error
 
 
-def _offices(_config: Config) -> Sequence[Office]:
-    """Return the fields in which the relay itself acts."""
-    return ()
-
-
 def _core(
-    config: Config, reader: EventReader, journal: Journal, checks: Sequence[EventCheck]
+    config: Config,
+    reader: EventReader,
+    journal: Journal,
+    identity: Identity,
+    appointed: Appointed,
 ) -> Core:
     connections = config.connections
-    reading = ReadingRules([PrivateKinds(frozenset(config.private_kinds))])
+    private = PrivateKinds(frozenset(config.private_kinds))
+    reading = ReadingRules([private, *appointed.reading_rules])
     policy = default_policy(config.limits, reading, search=config.search)
     return Core(
         limits=config.limits,
-        policy=Policy((*policy.event_checks, *checks), policy.request_checks),
+        policy=Policy(
+            (*policy.event_checks, *office_checks(identity.pubkey, appointed.offices)),
+            (*policy.request_checks, *appointed.request_checks),
+        ),
+        offers=Offers(identity, appointed.membership.offer) if config.membership.enabled else None,
         reading=reading,
         public_url=config.public_url,
         verifier=SignatureVerifier(),

@@ -226,9 +226,15 @@ class Membership:
             if self.may_invite(client.authenticated):
                 return None
             return _INVITES if client.authenticated else _INVITES_AUTH
-        if self.rules.reading == "everyone" or self._belongs(client.authenticated):
+        if self.may_read(client.authenticated):
             return None
         return _READING if client.authenticated else _READING_AUTH
+
+    def may_read(self, authenticated: AbstractSet[str]) -> bool:
+        """Tell whether who has authenticated so may read."""
+        if not self.rules.enabled or self.rules.reading == "everyone":
+            return True
+        return self._belongs(authenticated)
 
     def may_invite(self, authenticated: AbstractSet[str]) -> bool:
         """Tell whether who has authenticated so is given invite codes."""

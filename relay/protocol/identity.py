@@ -4,6 +4,7 @@ The secret is kept by the cryptographic library alone and shown by nothing here:
 by an exception.
 """
 
+import hmac
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Final
@@ -35,6 +36,10 @@ class Identity:
     def fresh(cls) -> "Identity":
         """Return a new random identity."""
         return cls(coincurve.PrivateKey().secret)
+
+    def derived(self, purpose: str) -> bytes:
+        """Return a secret of 32 bytes for one purpose, from which the key cannot be found."""
+        return hmac.digest(self._key.secret, purpose.encode(), "sha256")
 
     def sign(
         self, kind: int, created_at: int, tags: Iterable[Sequence[str]] = (), content: str = ""

@@ -90,9 +90,9 @@ class Settled(Protocol):
 class Administration:
     """Answers what is posted to the relay.
 
-    `perform` carries a ruling out (`Steward.perform`). `public_url` is the relay's own address; as
-    long as it is not known, what a request says of itself has to do. `under_way` tells how many
-    events were judged and are not stored yet.
+    `perform` carries a ruling out (`Steward.perform`). `under_way` tells how many events were
+    judged and are not stored yet. As long as the relay does not know its own address
+    (`core.public_url`), what a request says of itself has to do.
     """
 
     def __init__(
@@ -101,13 +101,11 @@ class Administration:
         management: Management,
         perform: Callable[[Callable[[], Ruling]], Awaitable[Settled]],
         *,
-        public_url: str | None = None,
         under_way: Callable[[], int] = lambda: 0,
     ) -> None:
         self._core = core
         self._management = management
         self._perform = perform
-        self._public_url = public_url
         self._under_way = under_way
         self._used: OrderedDict[str, int] = OrderedDict()
         self._allowance: dict[str, tuple[float, float]] = {}
@@ -148,8 +146,8 @@ class Administration:
 
     def _urls(self, request: Request) -> list[str]:
         _, mark, query = request.target.partition("?")
-        if self._public_url is not None:
-            return [f"{self._public_url}{mark}{query}"]
+        if self._core.public_url is not None:
+            return [f"{self._core.public_url}{mark}{query}"]
         forwarded = (request.header("x-forwarded-proto") or "").strip().lower()
         scheme = "https" if forwarded == "https" else "http"
         return [f"{scheme}://{request.header('host') or 'localhost'}/{mark}{query}"]

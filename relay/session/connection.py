@@ -392,6 +392,10 @@ class Connection:
             self._core, self.writer, self._framing, subscription_id, action.filters, self
         )
         self._subscriptions[subscription_id] = subscription
+        if self._core.offers is not None:
+            offered = self._core.offers(action.filters, self, now)
+            if offered:
+                subscription.offer(offered)
         if subscription.begin():
             nursery.start_soon(subscription.run)
         return True

@@ -15,6 +15,7 @@ from relay.live.recent_ids import RecentIds
 from relay.policy.reading import ReadingRules
 from relay.policy.verdict import Client, Policy
 from relay.protocol.event import Event
+from relay.protocol.filters import Filter
 from relay.protocol.limits import Limits
 from relay.protocol.verify import SignatureVerifier
 from relay.session.framing import Published
@@ -104,6 +105,8 @@ class Ending(StrEnum):
     """The back-pressure policy closed it."""
     DRAINED = "drained"
     """The relay was stopping, and finished with it in good order."""
+    DISMISSED = "dismissed"
+    """An administrator's decision, or the end of a membership, has ended it."""
     FORCED = "forced"
     """The relay was stopping, and the connection was cut at the deadline."""
     REFUSED = "refused"
@@ -218,6 +221,9 @@ class Core:
     """Ids that are stored for certain: what is among them is a duplicate."""
     recent_ephemeral_ids: RecentIds = field(default_factory=RecentIds)
     """The same for ephemeral events that were delivered: no store can tell that they were."""
+    offers: Callable[[tuple[Filter, ...], Client, int], list[bytes]] | None = None
+    """Makes the events, as canonical JSON, that a request is given besides the stored ones: see
+    `relay.session.offers`. `None`: none are made."""
     noted_kinds: frozenset[int] = frozenset()
     """Kinds of which the offices keep a view: see `relay.session.steward`."""
     note: Callable[[Event], None] = _ignore

@@ -34,7 +34,7 @@ from relay.session.accept import accept_connections
 from relay.session.committer import Committer
 from relay.session.connection import Connection
 from relay.session.core import Core, Ending
-from relay.session.front_door import Answer, Request, admit, plain_response
+from relay.session.front_door import Answer, Request, Response, admit, plain_response
 from relay.session.ingest import Ingest
 from relay.session.publisher import Publisher
 from relay.session.statistics import Statistics
@@ -43,6 +43,7 @@ from relay.session.stream import SocketStream, is_loopback
 from relay.session.verification import Verification
 
 _GOING_AWAY = 1001
+_POLICY_VIOLATION = 1008
 _SWEEP_EVENTS = 1000
 _QUIET = 0.25
 """Seconds without an event after which a publisher has understood that the relay is stopping."""
@@ -79,6 +80,10 @@ class Drained(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.forced or self.unanswered or self.unsent_bytes or self.unsettled)
 
 
+def _nobody(_address: str) -> bool:
+    return False
+
+
 class Server:
     """Serves connections from `listeners` until `stop`. `run` is the whole life.
 
@@ -98,6 +103,7 @@ class Server:
         *,
         identity: Identity | None = None,
         offices: Sequence[Office] = (),
+        is_blocked: Callable[[str], bool] = _nobody,
     ) -> None:
         self._core = core
         core.searches.indexer = committer.index
@@ -112,6 +118,7 @@ class Server:
         """Where the relay itself acts; `None` for one that has no key of its own."""
         if identity is not None:
             self.steward = Steward(core, committer, self._publisher, identity, offices)
+        self._is_blocked = is_blocked
         self._connections: set[Connection] = set()
         self._gone = trio.lowlevel.ParkingLot()
         self._open = 0
@@ -133,6 +140,18 @@ class Server:
     def subscriptions(self) -> int:
         """Open subscriptions of all connections."""
         return len(self._core.matcher)
+
+    @property
+    def events_under_way(self) -> int:
+        """Events that were judged, and are not answered yet."""
+        return self._ingest.unanswered
+
+    def dismiss(self, unwelcome: Callable[[Connection], str | None]) -> None:
+        """Begin to close each connection for which `unwelcome` has a reason. Synchronous."""
+        for connection in list(self._connections):
+            reason = unwelcome(connection)
+            if reason is not None:
+                connection.begin_close(Ending.DISMISSED, _POLICY_VIOLATION, reason)
 
     def statistics(self) -> Statistics:
         """Look at everything once: some milliseconds for thousands of connections."""
@@ -236,19 +255,21 @@ class Server:
             # closes the socket before it can be cancelled
             await stream.aclose()
 
-    def _refusal(self, address: str) -> str | None:
+    def _refusal(self, address: str) -> Response | None:
+        if self._is_blocked(address):
+            return plain_response(HTTPStatus.FORBIDDEN, "This address is blocked.")
         if self._open >= self._admission.max_connections:
-            return "The relay is full."
+            return _unavailable("The relay is full.")
         if self._by_address[
             address
         ] >= self._admission.max_connections_per_address and not is_loopback(address):
-            return "Too many connections from this address."
+            return _unavailable("Too many connections from this address.")
         return None
 
-    async def _serve(self, stream: SocketStream, address: str, refusal: str | None) -> None:
+    async def _serve(self, stream: SocketStream, address: str, refusal: Response | None) -> None:
         def answer(request: Request) -> Answer:
             if refusal is not None:
-                return plain_response(HTTPStatus.SERVICE_UNAVAILABLE, refusal)
+                return refusal
             return self._routes(request, address)
 
         request = await admit(stream, answer, head_seconds=self._core.timing.handshake_timeout)
@@ -346,3 +367,7 @@ class Server:
                 continue
             if removed:
                 self._core.journal("info", "removed expired events", events=removed)
+
+
+def _unavailable(text: str) -> Response:
+    return plain_response(HTTPStatus.SERVICE_UNAVAILABLE, text)

@@ -148,6 +148,14 @@ class Subscription:
         if self._scope is not None:
             self._scope.cancel()
 
+    def offer(self, rows: list[bytes]) -> None:
+        """Send events, as canonical JSON, that were made for this request, before what is stored.
+
+        Synchronous, before `begin`.
+        """
+        self.writer.stage_answer(self._framing.event_frames(self.prefix, rows))
+        self._core.counters.deliveries += len(rows)
+
     def begin(self) -> bool:
         """Send the first page of what is stored, if there is room; go live if that was all.
 
