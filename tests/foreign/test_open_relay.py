@@ -20,13 +20,21 @@ SCENARIOS: Final = (
     "messages",
     "counting",
     "information",
+    "names",
 )
+ALICE: Final = f"{1:064x}"
+DOMAIN: Final = f"{2:064x}"
+CONFIG: Final = f"""
+[names]
+alice = "{ALICE}"
+_ = {{ pubkey = "{DOMAIN}", relays = ["wss://one.example"] }}
+"""
 CAST: Final = {NOSTR_TOOLS: SCENARIOS, NDK: SCENARIOS, NOSTR_SDK: SCENARIOS}
 
 
 @pytest.fixture(scope="module")
 def performance(tmp_path_factory: pytest.TempPathFactory) -> Performance:
-    with served_relay(tmp_path_factory.mktemp("open")) as relay:
+    with served_relay(tmp_path_factory.mktemp("open"), config=CONFIG) as relay:
         return play(relay.url, CAST)
 
 
@@ -151,3 +159,16 @@ def test_information(performance: Performance, client: str) -> None:
     assert seen["name"] == "trio-relay"
     assert {1, 9, 11, 40, 42, 45, 70} <= set(seen["supported"])
     assert seen["max_limit"] == 5000
+
+
+@players(CAST, "names")
+def test_names(performance: Performance, client: str) -> None:
+    """NIP-05: names that the client looks up by itself."""
+    seen = performance.seen(client, "names")
+    assert seen["alice"]["pubkey"] == ALICE
+    assert not seen["alice"].get("relays")
+    assert seen["nobody"] is None
+    assert seen["the domain"]["pubkey"] == DOMAIN
+    assert [each.rstrip("/") for each in seen["the domain"]["relays"]] == ["wss://one.example"]
+    if client == NOSTR_TOOLS:
+        assert seen["asked for alice"] == {"alice": ALICE}

@@ -12,7 +12,18 @@ from typing import Final
 
 import nostr_sdk as sdk
 
-from tests.foreign.nostr_sdk_client import counting, mining, notes, privacy, removal
+from tests.foreign.nostr_sdk_client import (
+    counting,
+    groups,
+    membership,
+    mining,
+    names,
+    notes,
+    privacy,
+    reconciliation,
+    removal,
+    search,
+)
 from tests.foreign.nostr_sdk_client.information import information
 from tests.foreign.nostr_sdk_client.scene import Scenario, play
 
@@ -28,6 +39,11 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "counting": counting.counting,
     "information": information,
     "mining": mining.mining,
+    "groups": groups.groups,
+    "membership": membership.membership,
+    "names": names.names,
+    "search": search.search,
+    "reconciliation": reconciliation.reconciliation,
 }
 
 
