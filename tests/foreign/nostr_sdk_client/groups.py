@@ -27,7 +27,7 @@ async def groups(url: str, scene: Scene) -> None:
     async def members() -> list[str]:
         lists = await owner.ask({"kinds": [39002], "#d": [group]})
         assert isinstance(lists, list), lists
-        tags = [tag.as_vec() for event in lists for tag in event.tags()]
+        tags = [tag.to_vec() for event in lists for tag in event.tags()]
         return sorted(names[tag[1]] for tag in tags if tag[0] == "p")
 
     scene.observe("created", await send(owner, 9007))

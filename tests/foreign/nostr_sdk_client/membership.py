@@ -16,7 +16,7 @@ async def membership(url: str, scene: Scene) -> None:
     async def listed() -> bool:
         events = await party.ask({"kinds": [13534]})
         assert isinstance(events, list), events
-        tags = [tag.as_vec() for event in events for tag in event.tags()]
+        tags = [tag.to_vec() for event in events for tag in event.tags()]
         return ["member", party.pubkey] in [tag[:2] for tag in tags]
 
     scene.observe("note of a stranger", await party.publish(party.sign(1, "let me in")))
