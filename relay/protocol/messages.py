@@ -222,6 +222,11 @@ class _InvalidNegentropy(ValueError):
 
 
 def _negentropy_filter(value: object, limits: Limits) -> Filter:
+    if isinstance(value, list):
+        # NDK sends the one filter of NIP-77 in an array, as it does those of a REQ
+        if len(value) != 1:
+            raise _InvalidNegentropy("unsupported: only one filter at a time can be reconciled")
+        value = value[0]
     # it says which events are compared, not how many are sent
     unlimited = msgspec.structs.replace(limits, max_limit=_NO_LIMIT)
     filter_ = parse_filter(value, unlimited)

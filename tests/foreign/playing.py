@@ -28,7 +28,7 @@ from tests.served import ROOT
 
 HERE: Final = Path(__file__).parent
 INSTALL_DEADLINE: Final = 300
-PLAY_DEADLINE: Final = 60
+PLAY_DEADLINE: Final = 90
 TIMEOUT: Final = INSTALL_DEADLINE + PLAY_DEADLINE + 60
 """Seconds for a test: the first one may install packages, which takes what the registry takes."""
 

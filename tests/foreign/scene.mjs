@@ -4,7 +4,7 @@
 // broke off, {scenario, error}. It judges nothing: what should have been seen is written down once,
 // for all clients, beside the tests.
 
-const DEADLINE = 25_000
+const DEADLINE = 45_000
 
 const print = line => process.stdout.write(JSON.stringify(line) + '\n')
 
@@ -21,7 +21,7 @@ export function within(promise, what, milliseconds = DEADLINE) {
 }
 
 // Return once `condition` is true, or after the deadline: what is missing then is for the judge.
-export async function until(condition, milliseconds = 8_000) {
+export async function until(condition, milliseconds = 20_000) {
   const end = Date.now() + milliseconds
   while (!condition() && Date.now() < end) await pause(5)
 }

@@ -21,8 +21,6 @@ SCENARIOS: Final = (
     "counting",
     "information",
     "names",
-    "vanishing",
-    "search",
     "reconciliation",
 )
 ALICE: Final = f"{1:064x}"
@@ -149,12 +147,9 @@ def test_counting(performance: Performance, client: str) -> None:
     """NIP-45: exact counts, without double counting."""
     seen = performance.seen(client, "counting")
     assert seen["count"] == 12
-    if client != NOSTR_SDK:  # which reads the number only
-        assert round(seen["estimate"]) == 12
     if client == NOSTR_TOOLS:
         assert seen["two filters"] == 13
         assert seen["reactions by the pool"] == 12
-        assert seen["registers as the client makes them"] is True
         seen.closed("private", "auth-required")
 
 
@@ -180,45 +175,16 @@ def test_names(performance: Performance, client: str) -> None:
         assert seen["asked for alice"] == {"alice": ALICE}
 
 
-@players(CAST, "vanishing")
-def test_vanishing(performance: Performance, client: str) -> None:
-    """NIP-62: everything goes, gift wraps to the author too, and nothing comes back."""
-    seen = performance.seen(client, "vanishing")
-    assert seen["before"] == ["deletion", "note", "reply", "wrap"]
-    assert seen["after a request to another relay"] == seen["before"]
-    seen.accepted("request")
-    assert seen["after the request"] == ["reply"]
-    seen.refused("published again", "blocked")
-    seen.refused("wrap published again", "blocked")
-    assert seen["after that"] == ["reply"]
-    seen.accepted("a newer note")
-    seen.accepted("request to all")
-    assert seen["after the request to all"] == []
-
-
-@players(CAST, "search")
-def test_search(performance: Performance, client: str) -> None:
-    """NIP-50: by words in any order, with all other fields of a filter."""
-    seen = performance.seen(client, "search")
-    assert seen["one word"] == ["article", "both", "orange"]
-    assert seen["two words"] == ["article", "both"]
-    assert seen["of a kind"] == ["article"]
-    assert seen["with an extension"] == seen["one word"]
-    assert seen["limited"] == 1
-    assert seen["nothing"] == []
-    assert seen["counted"] == 3
-
-
 @players(CAST, "reconciliation")
 def test_reconciliation(performance: Performance, client: str) -> None:
     """NIP-77: exactly what one side has and the other has not."""
     seen = performance.seen(client, "reconciliation")
-    assert seen["only here"] == sorted(f"ours {number}" for number in range(20))
-    assert seen["only there"] == sorted(f"theirs {number}" for number in range(20))
+    assert seen["only here"] == sorted(f"ours {number}" for number in range(10))
+    assert seen["only there"] == sorted(f"theirs {number}" for number in range(10))
     if client == NDK:
         assert seen["supported"] is True
         assert seen["fetched"] == seen["only there"]
     else:
         seen.closed("private", "auth-required")
     if client == NOSTR_SDK:
-        assert seen["here afterwards"] == seen["there afterwards"] == 340
+        assert seen["here afterwards"] == seen["there afterwards"] == 110

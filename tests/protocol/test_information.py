@@ -79,7 +79,7 @@ def test_every_field_of_the_text_can_be_told() -> None:
             "subscription": [{"amount": 5_000_000, "unit": "msats", "period": 2_592_000}],
             "publication": [{"amount": 100, "unit": "msats", "kinds": [4]}],
         },
-        "supported_nips": [1, 9, 11, 40, 42, 45, 67, 70],
+        "supported_nips": [1, 9, 11, 40, 42, 45, 67, 70, 77],
         "software": SOFTWARE,
         "version": "1.2",
     }

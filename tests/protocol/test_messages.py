@@ -243,6 +243,11 @@ def test_negentropy_messages_are_understood() -> None:
     assert parse(["NEG-CLOSE", "n"]) == NegCloseMessage("n")
 
 
+def test_the_filter_of_a_negentropy_message_may_stand_in_an_array() -> None:
+    wrapped = parse(["NEG-OPEN", "n", [{"kinds": [1]}], "61"])
+    assert wrapped == parse(["NEG-OPEN", "n", {"kinds": [1]}, "61"])
+
+
 def test_the_limit_of_a_negentropy_filter_is_not_clamped() -> None:
     message = parse(["NEG-OPEN", "n", {"limit": 1_000_000}, "61"])
     assert message == NegOpenMessage("n", Filter(limit=1_000_000), b"a")
@@ -254,7 +259,9 @@ def test_the_limit_of_a_negentropy_filter_is_not_clamped() -> None:
         ["NEG-OPEN", "n"],
         ["NEG-OPEN", "n", {}],
         ["NEG-OPEN", "n", {}, "61", "61"],
-        ["NEG-OPEN", "n", [{}], "61"],
+        ["NEG-OPEN", "n", [], "61"],
+        ["NEG-OPEN", "n", [{}, {}], "61"],
+        ["NEG-OPEN", "n", [[{}]], "61"],
         ["NEG-OPEN", "n", {"kinds": ["1"]}, "61"],
         ["NEG-OPEN", "n", {"search": "word"}, "61"],
         ["NEG-OPEN", "n", {}, "6"],

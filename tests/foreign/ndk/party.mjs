@@ -7,7 +7,7 @@
 import NDK, { NDKEvent, NDKPrivateKeySigner, NDKRelayAuthPolicies, NDKSubscriptionCacheUsage } from '@nostr-dev-kit/ndk'
 import { seconds, until, within } from '../scene.mjs'
 
-const PUBLISH_TIMEOUT = 5_000
+const PUBLISH_TIMEOUT = 20_000
 
 export class Party {
   answers = new Map()

@@ -5,8 +5,8 @@ import { matchFilters } from 'nostr-tools'
 import { seconds } from '../scene.mjs'
 import { Party } from './party.mjs'
 
-const COMMON = 300
-const MISSING = 20
+const COMMON = 90
+const MISSING = 10
 
 // NDK compares what is in its cache; this is the smallest that it takes for one.
 class Cache {

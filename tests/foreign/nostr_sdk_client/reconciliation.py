@@ -8,8 +8,8 @@ import nostr_sdk as sdk
 from tests.foreign.nostr_sdk_client.party import Party, now
 from tests.foreign.nostr_sdk_client.scene import Scene, identity
 
-COMMON: Final = 300
-MISSING: Final = 20
+COMMON: Final = 90
+MISSING: Final = 10
 
 
 async def reconciliation(url: str, scene: Scene) -> None:

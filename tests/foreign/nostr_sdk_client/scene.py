@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import nostr_sdk as sdk
 
-DEADLINE: Final = 25.0
+DEADLINE: Final = 45.0
 Closed = dict[str, str]
 """Why a request was closed, as `{"closed": reason}`."""
 

@@ -23,7 +23,7 @@ export async function counting(url, scene) {
   scene.observe('estimate', hll && nip45.estimateCount(nip45.hllDecode(hll)))
   scene.observe('registers as the client makes them', hll === nip45.hllEncode(own))
 
-  const pool = new SimplePool()
+  const pool = new SimplePool({ maxWaitForConnection: 20_000 })
   const reactions = await pool.countMany([url], note.id, 'reactions')
   scene.observe('reactions by the pool', reactions.count)
   pool.destroy()

@@ -24,7 +24,7 @@ export async function groups(url, scene) {
 
   // what the relay says of the group is signed with its own key, `self`. nostr-tools looks for the
   // operator's, `pubkey`, as NIP-29 had it before
-  const pool = new SimplePool()
+  const pool = new SimplePool({ maxWaitForConnection: 20_000 })
   const document = await fetchRelayInformation(url)
   const params = {
     pool, groupReference: { id, host: url }, relayInformation: { ...document, pubkey: document.self },

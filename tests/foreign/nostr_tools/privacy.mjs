@@ -13,7 +13,7 @@ export async function authentication(url, scene) {
   await sender.publish(letter)
   const wanted = { kinds: [4], '#p': [recipient.pubkey] }
   const request = params => {
-    const pool = new SimplePool()
+    const pool = new SimplePool({ maxWaitForConnection: 20_000 })
     const seen = { events: [], closed: [] }
     return within(new Promise(resolve => {
       pool.subscribe([url], wanted, {
@@ -32,7 +32,7 @@ export async function authentication(url, scene) {
   scene.observe('with a signer', scene.names((await request({ onauth })).events))
 
   const protectedNote = recipient.sign(1, 'mine', [['-']])
-  const pool = new SimplePool()
+  const pool = new SimplePool({ maxWaitForConnection: 20_000 })
   const published = pool.publish([url], protectedNote, { onauth })[0]
   scene.observe('published with a signer', await published.then(() => true, error => String(error)))
   pool.destroy()

@@ -4,8 +4,8 @@ import { nip77 } from 'nostr-tools'
 import { seconds, within } from '../scene.mjs'
 import { Party } from './party.mjs'
 
-const COMMON = 300
-const MISSING = 20
+const COMMON = 90
+const MISSING = 10
 
 export async function reconciliation(url, scene) {
   const [author, reader] = [await Party.connected(url), await Party.connected(url)]
