@@ -95,6 +95,7 @@ async def serve(
     wall_clock: Callable[[], float] = time.time,
     identity: Identity | None = None,
     offices: Sequence[Office] = (),
+    is_blocked: Callable[[str], bool] = lambda _address: False,
 ) -> Serving:
     """Start a server in `nursery`; it ends with `server.stop()` or with the nursery."""
     store = store or MemoryStore()
@@ -135,6 +136,7 @@ async def serve(
         verifiers,
         identity=identity,
         offices=offices,
+        is_blocked=is_blocked,
     )
     await nursery.start(server.run)
     port: int = listeners[0].getsockname()[1]
