@@ -6,7 +6,7 @@ A filter's conditions are AND-ed, its values OR-ed; several filters of one reque
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -82,7 +82,7 @@ class Filter(msgspec.Struct, frozen=True, gc=False):
         return self.search is None or parse_search(self.search).matches(event)
 
 
-def matches_any(filters: tuple[Filter, ...], event: Event) -> bool:
+def matches_any(filters: Sequence[Filter], event: Event) -> bool:
     """Tell whether `event` passes at least one of `filters`."""
     return any(f.matches(event) for f in filters)
 

@@ -15,6 +15,7 @@ Which answer a bad message gets (NIP-01, -42, -45, -77):
     anything else NOTICE
 """
 
+import typing
 from binascii import unhexlify
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -23,6 +24,7 @@ import msgspec
 
 from relay.protocol.event import Event
 from relay.protocol.filters import Filter, InvalidFilter, parse_filter, quoted
+from relay.protocol.hyperloglog import HyperLogLog, offset_of
 from relay.protocol.limits import Limits
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -66,6 +68,8 @@ class CountMessage(Message, frozen=True, gc=False):
 
     query_id: str
     filters: tuple[Filter, ...]
+    offset: int | None = None
+    """For HyperLogLog, where it can be given: see `relay.protocol.hyperloglog`."""
 
 
 class AuthMessage(Message, frozen=True, gc=False):
@@ -175,7 +179,9 @@ def _filter_message(verb: str, value: list[object], limits: Limits) -> Message:
     except InvalidFilter as error:
         return Refusal(closed(subscription_id, str(error)), ended)
     if verb == "COUNT":
-        return CountMessage(subscription_id, filters)
+        # each of them was an object, or it would have been refused
+        offset = offset_of(typing.cast("dict[str, object]", elements[0]))
+        return CountMessage(subscription_id, filters, offset if len(elements) == 1 else None)
     return RequestMessage(subscription_id, filters)
 
 
@@ -322,9 +328,13 @@ def auth_challenge(challenge: str) -> bytes:
     return _encode(["AUTH", challenge])
 
 
-def count(query_id: str, total: int, *, approximate: bool = False) -> bytes:
+def count(
+    query_id: str, total: int, sketch: HyperLogLog | None = None, *, approximate: bool = False
+) -> bytes:
     """Return the answer to a `COUNT` (NIP-45)."""
     answer: dict[str, object] = {"count": total}
     if approximate:
         answer["approximate"] = True
+    if sketch is not None:
+        answer["hll"] = sketch.hex()
     return _encode(["COUNT", query_id, answer])

@@ -110,6 +110,8 @@ class Count(Action, frozen=True, gc=False):
 
     query_id: str
     filters: tuple[Filter, ...]
+    offset: int | None = None
+    """For HyperLogLog, where it can be given."""
 
 
 class Reconcile(Action, frozen=True, gc=False):
@@ -205,7 +207,7 @@ class Peer:
         if type(message) is CountMessage:
             if self._must_authenticate():
                 return Reply(closed(message.query_id, AUTH_REQUIRED))
-            return Count(message.query_id, message.filters)
+            return Count(message.query_id, message.filters, message.offset)
         if type(message) is NegMessage:
             return ReconcileFurther(message.reconciliation_id, message.payload)
         if type(message) is NegOpenMessage:

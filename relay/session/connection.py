@@ -29,6 +29,7 @@ import trio
 
 from relay.errors import ConnectionLost, PeerClosed, ProtocolViolation, StoreError
 from relay.protocol.event import Event
+from relay.protocol.hyperloglog import HyperLogLog
 from relay.protocol.messages import auth_challenge, closed, count, neg_error, notice, ok
 from relay.protocol.session import (
     Count,
@@ -434,17 +435,18 @@ class Connection:
             self._answer(closed(action.query_id, reason))
             return False
         try:
-            counting = core.reader.count(action.filters, now, core.reading.guard(self))
+            sketch = None if action.offset is None else HyperLogLog(action.offset)
+            counting = core.reader.count(action.filters, now, core.reading.guard(self), sketch)
             if (
                 not core.turns.are_waited_for
                 and counting.lookup is None
                 and counting.step(core.page_budget())
             ):
-                self._answer(_total(action.query_id, counting))
+                self._answer(_total(action.query_id, counting, sketch))
             else:
                 self._counts += 1
                 self._counted_values += values
-                nursery.start_soon(self._count_on, action.query_id, counting, values)
+                nursery.start_soon(self._count_on, action.query_id, counting, sketch, values)
         except StoreError as error:
             self._answer(self._count_failed(action.query_id, error))
         return True
@@ -461,7 +463,9 @@ class Connection:
             )
         return None
 
-    async def _count_on(self, query_id: str, counting: Counting, values: int) -> None:
+    async def _count_on(
+        self, query_id: str, counting: Counting, sketch: HyperLogLog | None, values: int
+    ) -> None:
         try:
             async with self._counting:
                 if counting.lookup is not None:
@@ -471,7 +475,7 @@ class Connection:
                     if (lookup := counting.lookup) is not None:
                         await self.searching.look_up(lookup)
                     done = await self.turn.take(lambda: counting.step(self._core.page_budget()))
-            answer = _total(query_id, counting)
+            answer = _total(query_id, counting, sketch)
         except StoreError as error:
             answer = self._count_failed(query_id, error)
         finally:
@@ -542,8 +546,8 @@ class Connection:
         self._scope.cancel()
 
 
-def _total(query_id: str, counting: Counting) -> bytes:
-    return count(query_id, counting.total, approximate=not counting.is_exact)
+def _total(query_id: str, counting: Counting, sketch: HyperLogLog | None) -> bytes:
+    return count(query_id, counting.total, sketch, approximate=not counting.is_exact)
 
 
 _IN_GOOD_ORDER: Final = (Ending.DRAINED, Ending.SLOW)

@@ -33,6 +33,7 @@ import msgspec
 
 from relay.protocol.event import Record
 from relay.protocol.filters import Filter
+from relay.protocol.hyperloglog import HyperLogLog
 
 
 class Outcome(enum.IntEnum):
@@ -242,10 +243,17 @@ class EventReader(Protocol):
         """
         ...
 
-    def count(self, filters: Sequence[Filter], now: int, guard: Guard | None = None) -> Counting:
+    def count(
+        self,
+        filters: Sequence[Filter],
+        now: int,
+        guard: Guard | None = None,
+        sketch: HyperLogLog | None = None,
+    ) -> Counting:
         """Begin to count the events that match any of `filters`, each once; limits do not count.
 
-        What `guard` hides is not counted.
+        What `guard` hides is not counted. The authors of what is counted are added to `sketch`,
+        which can be given with a single filter only.
         """
         ...
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from relay.protocol.event import KIND_DELETION, Event, Record, expiration, is_ephemeral
-from relay.protocol.filters import Filter
+from relay.protocol.filters import Filter, matches_any
+from relay.protocol.hyperloglog import HyperLogLog
 from relay.protocol.search import parse_search
 from relay.protocol.searchable import searchable
 from relay.store.api import Budget, Committed, Guard, LogEntry, Outcome, Page, Tail, Terms
@@ -235,10 +236,14 @@ class MemoryReader:
         return MemoryQuery(self._store, filters, default_limit, now, guard)
 
     def count(
-        self, filters: Sequence[Filter], now: int, guard: Guard | None = None
+        self,
+        filters: Sequence[Filter],
+        now: int,
+        guard: Guard | None = None,
+        sketch: HyperLogLog | None = None,
     ) -> "MemoryCounting":
         """Begin to count; see `EventReader.count`."""
-        return MemoryCounting(self._store, filters, now, guard)
+        return MemoryCounting(self._store, filters, now, guard, sketch)
 
     def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> QueryListing:
         """Begin to list what matches; see `EventReader.list`."""
@@ -405,9 +410,15 @@ class MemoryCounting:
     """The `Counting` of a `MemoryStore`."""
 
     def __init__(
-        self, store: MemoryStore, filters: Sequence[Filter], now: int, guard: Guard | None
+        self,
+        store: MemoryStore,
+        filters: Sequence[Filter],
+        now: int,
+        guard: Guard | None,
+        sketch: HyperLogLog | None,
     ) -> None:
         self._filters = filters
+        self._sketch = sketch
         self._now = now
         self._guard = guard
         self._snapshot = store.snapshot()
@@ -434,11 +445,12 @@ class MemoryCounting:
         while self._seen < len(self._snapshot):
             some = self._snapshot[self._seen : self._seen + _STEP_EVENTS]
             self._seen += _STEP_EVENTS
-            self._total += sum(
-                any(filter_.matches(stored.record.event) for filter_ in self._filters)
-                and stored.shown(self._now, self._guard)
-                for stored in some
-            )
+            for stored in some:
+                event = stored.record.event
+                if matches_any(self._filters, event) and stored.shown(self._now, self._guard):
+                    self._total += 1
+                    if self._sketch is not None:
+                        self._sketch.add(event.pubkey)
             if self._seen < len(self._snapshot) and budget():
                 return False
         return True

@@ -17,6 +17,7 @@ import trio
 import trio.testing
 
 from relay.protocol.filters import Filter
+from relay.protocol.hyperloglog import HyperLogLog
 from relay.protocol.limits import Limits
 from relay.session.core import Capacity, Timing
 from relay.store.api import Budget, Counting, Guard, Listing, Lookup, Page, Query, Tail
@@ -158,8 +159,14 @@ class SlowReader:
         slow = any(one.kinds == frozenset([9]) for one in filters)
         return SlowQuery(query, self) if slow else query
 
-    def count(self, filters: Sequence[Filter], now: int, guard: Guard | None = None) -> Counting:
-        return self._reader.count(filters, now, guard)
+    def count(
+        self,
+        filters: Sequence[Filter],
+        now: int,
+        guard: Guard | None = None,
+        sketch: HyperLogLog | None = None,
+    ) -> Counting:
+        return self._reader.count(filters, now, guard, sketch)
 
     def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> Listing:
         return self._reader.list(filter_, now, guard)

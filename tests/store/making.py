@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from relay.protocol.event import Event, Record, decode_event, record
 from relay.protocol.filters import Filter, matches_any
+from relay.protocol.hyperloglog import HyperLogLog
 from relay.store.api import Committed, EventReader, EventWriter, Guard, Outcome, Query
 
 NOW = 1_800_000_000
@@ -126,9 +127,13 @@ def completeness(
 
 
 def counted(
-    reader: EventReader, *filters: Filter, now: int = NOW, guard: Guard | None = None
+    reader: EventReader,
+    *filters: Filter,
+    now: int = NOW,
+    guard: Guard | None = None,
+    sketch: HyperLogLog | None = None,
 ) -> int:
-    counting = reader.count(filters, now, guard)
+    counting = reader.count(filters, now, guard, sketch)
     for _ in range(100_000):
         if counting.step(always):
             return counting.total

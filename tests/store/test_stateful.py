@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 
 from relay.protocol.event import MAX_TIMESTAMP, Event, Record, Tag, decode_event, record
 from relay.protocol.filters import Filter, matches_any
+from relay.protocol.hyperloglog import HyperLogLog
 from relay.store.api import EventReader, Guard, LogEntry, Query, Terms
 from relay.store.memory import MemoryStore
 from relay.store.semantics import address
@@ -254,6 +255,11 @@ class Stores(RuleBasedStateMachine):
         guard = data.draw(guards, "guard")
         expected = counted(self.plain_reader, *filters, now=self.now, guard=guard)
         assert counted(self.reader, *filters, now=self.now, guard=guard) == expected
+        for filter_ in filters:
+            plain, sketch = HyperLogLog(8), HyperLogLog(8)
+            expected = counted(self.plain_reader, filter_, now=self.now, guard=guard, sketch=plain)
+            total = counted(self.reader, filter_, now=self.now, guard=guard, sketch=sketch)
+            assert (total, sketch.hex()) == (expected, plain.hex())
 
     @rule(data=st.data())
     def list_(self, data: st.DataObject) -> None:

@@ -155,10 +155,15 @@ def plan(filter_: Filter, keys: Keys, guard: Guard | None = None) -> Plan | None
     if places is None:
         return None
     found = _Planner(filter_, keys, *places).plan()
-    if guard is not None and any(may_meet(filter_, hidden) for hidden in guard.filters):
+    if guard is not None and is_guarded(filter_, guard):
         found.check = _both_of(found.check, guard.allows)
         found.is_guarded = True
     return found
+
+
+def is_guarded(filter_: Filter, guard: Guard) -> bool:
+    """Tell whether `guard` may hide what matches `filter_`."""
+    return any(may_meet(filter_, hidden) for hidden in guard.filters)
 
 
 def _both_of(check: RowCheck | None, allows: RowCheck) -> RowCheck:

@@ -14,6 +14,7 @@ import apsw
 from relay.errors import StoreUnavailable
 from relay.protocol.event import Record, decode_event
 from relay.protocol.filters import Filter
+from relay.protocol.hyperloglog import HyperLogLog
 from relay.store.api import Guard, LogEntry, Tail
 from relay.store.listing import ALL, QueryListing
 from relay.store.sqlite import schema
@@ -24,6 +25,7 @@ from relay.store.sqlite.query import SQLiteQuery
 from relay.store.sqlite.scans import View
 from relay.store.sqlite.search_query import SQLiteSearch
 from relay.store.sqlite.search_scan import LookupConnection
+from relay.store.sqlite.sketching import SQLiteSketching
 
 _HEAD: Final = "SELECT max(seq) FROM log"
 _HEAD_AND_REACH: Final = (
@@ -89,10 +91,17 @@ class SQLiteReader:
         return View(self._connection, head or 0, now), reach
 
     def count(
-        self, filters: Sequence[Filter], now: int, guard: Guard | None = None
-    ) -> SQLiteCounting:
+        self,
+        filters: Sequence[Filter],
+        now: int,
+        guard: Guard | None = None,
+        sketch: HyperLogLog | None = None,
+    ) -> SQLiteCounting | SQLiteSketching:
         """Begin to count; see `EventReader.count`."""
         view = View(self._connection, self.head(), now)
+        if sketch is not None:
+            [only] = filters
+            return SQLiteSketching(view, self._path, self._keys, only, guard, sketch)
         return SQLiteCounting(view, self._path, self._keys, filters, guard, self._lookups)
 
     def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> QueryListing:

@@ -34,6 +34,11 @@ def row_id(raw: bytes) -> bytes:
     return raw[_ID]
 
 
+def row_author(raw: bytes) -> bytes:
+    """Return the author's public key, as ASCII hex."""
+    return raw[_PUBKEY]
+
+
 def row_event(raw: bytes) -> Event:
     """Return the whole event."""
     return decode_event(raw)

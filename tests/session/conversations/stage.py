@@ -19,6 +19,7 @@ from relay.live.log import RecentLog
 from relay.policy.defaults import default_policy
 from relay.protocol.event import Event, Record, record
 from relay.protocol.filters import Filter
+from relay.protocol.hyperloglog import HyperLogLog
 from relay.protocol.limits import Limits
 from relay.protocol.verify import SignatureVerifier
 from relay.session import connection, core, ingest, publisher, writer
@@ -178,8 +179,14 @@ class SlowReader:
         query = self._reader.query(filters, default_limit, now, guard)
         return _SlowQuery(query, self._empty_pages) if self._empty_pages else query
 
-    def count(self, filters: Sequence[Filter], now: int, guard: Guard | None = None) -> Counting:
-        counting = self._reader.count(filters, now, guard)
+    def count(
+        self,
+        filters: Sequence[Filter],
+        now: int,
+        guard: Guard | None = None,
+        sketch: HyperLogLog | None = None,
+    ) -> Counting:
+        counting = self._reader.count(filters, now, guard, sketch)
         return _SlowCounting(counting, self._empty_pages) if self._empty_pages else counting
 
     def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> Listing:
