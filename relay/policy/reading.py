@@ -21,7 +21,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final, Protocol
 
 from relay.policy.verdict import Client, Rejection, Verdict
-from relay.protocol.event import Event, decode_event, kind_digits
+from relay.protocol.event import Event, decode_event, row_of_kinds
 from relay.protocol.filters import Filter
 
 DEFAULT_PRIVATE_KINDS: Final = frozenset({4, 1059, 21059})
@@ -69,7 +69,7 @@ class PrivateKinds:
 
     def __init__(self, kinds: AbstractSet[int] = DEFAULT_PRIVATE_KINDS) -> None:
         self._kinds = frozenset(kinds)
-        self._digits = frozenset([b"%d" % kind for kind in kinds])
+        self._is_private = row_of_kinds(self._kinds)
         self._filters = (Filter(kinds=self._kinds),) if kinds else ()
 
     @property
@@ -83,7 +83,7 @@ class PrivateKinds:
 
     def may_concern(self, raw: bytes) -> bool:
         """Tell the same of canonical JSON."""
-        return kind_digits(raw) in self._digits
+        return self._is_private(raw)
 
     def allows(self, event: Event, authenticated: AbstractSet[str]) -> bool:
         """Tell whether the author or somebody who is named is among those who authenticated."""

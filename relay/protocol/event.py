@@ -11,7 +11,10 @@ control characters (as JavaScript's `JSON.stringify`), everything else verbatim.
 """
 
 import enum
+import re
 import string
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from hashlib import sha256
 from typing import Annotated, Final, NamedTuple
 
@@ -66,6 +69,7 @@ class KindClass(enum.Enum):
 _LETTERS: Final = frozenset(string.ascii_letters)
 
 _AFTER_PUBKEY: Final = 147
+_CREATED_AT: Final = 162
 _KIND_FIELD: Final = b',"kind":'
 
 _encoder = msgspec.json.Encoder()
@@ -106,6 +110,14 @@ def kind_digits(raw: bytes) -> bytes:
     """Return the kind, as decimal digits, of canonical JSON that is not to be decoded."""
     start = raw.index(_KIND_FIELD, _AFTER_PUBKEY) + len(_KIND_FIELD)
     return raw[start : raw.index(b",", start)]
+
+
+def row_of_kinds(kinds: AbstractSet[int]) -> Callable[[bytes], bool]:
+    """Return a function that tells whether canonical JSON is that of an event of these kinds."""
+    wanted = "|".join(map(str, sorted(kinds))) or "none"
+    # 0.3 µs; to cut the kind out and look it up is 0.5
+    match = re.compile(rf'[0-9]+,"kind":(?:{wanted}),'.encode()).match
+    return lambda raw: match(raw, _CREATED_AT) is not None
 
 
 def record(event: Event) -> Record:
