@@ -29,6 +29,7 @@ def of_text(text: str) -> int:
         ({}, None),
         ({"kinds": [3], "authors": [TARGET], "ids": [TARGET], "since": 1, "search": "x"}, None),
         ({"#e": [TARGET], "kinds": [7]}, 20),
+        ({"#e": [TARGET], "search": "x"}, None),
         ({"#q": [TARGET.upper()]}, of_text(TARGET.upper())),
         ({"#a": [f"30023:{TARGET}:name"]}, 20),
         ({"#a": [f"30023:{TARGET}:a name: with colons"]}, 20),

@@ -1,4 +1,4 @@
-"""COUNT (NIP-45) over real connections: exact, each event once, with registers where they belong."""
+"""COUNT (NIP-45) over real connections: exact, each event once, and registers where they belong."""
 
 from typing import Any
 

@@ -256,9 +256,31 @@ async def test_auth_required_comes_before_every_verb(nursery: trio.Nursery) -> N
         assert (accepted, reason.partition(":")[0]) == (False, "auth-required")
         for verb in ("REQ", "COUNT"):
             assert await refusal(one, verb, {}) == "auth-required"
+        await one.send(["NEG-OPEN", "neg", {}, "6100000200"])
+        error = await one.expect("NEG-ERR", "neg")
+        assert str(error[2]).partition(":")[0] == "auth-required"
         assert await one.authenticate(BOB, serving.url) == (True, "")
         await one.accept(*notes(1))
         assert await one.count({}) == 1
+        await one.send(["NEG-OPEN", "neg", {}, "6100000200"])
+        await one.expect("NEG-MSG", "neg")
+
+
+async def test_reconciliation_tells_of_nothing_hidden(nursery: trio.Nursery) -> None:
+    serving = await serve(nursery)
+    secret, public = message(1059, BOB), notes(1)[0]
+    async with somebody(serving) as nobody, somebody(serving, BOB) as bob:
+        await nobody.accept(secret, public)
+        answers = {}
+        for name, one in (("nobody", nobody), ("bob", bob)):
+            await one.send(["NEG-OPEN", "neg", {}, "6100000200"])
+            answers[name] = (await one.expect("NEG-MSG", "neg"))[2]
+        assert public.id in answers["nobody"]
+        assert secret.id not in answers["nobody"]
+        assert secret.id in answers["bob"]
+        await nobody.send(["NEG-OPEN", "only", {"kinds": [1059]}, "6100000200"])
+        error = await nobody.expect("NEG-ERR", "only")
+        assert str(error[2]).partition(":")[0] == "auth-required"
 
 
 async def test_an_event_for_authentication_is_never_published(nursery: trio.Nursery) -> None:
