@@ -351,6 +351,12 @@ def load(
     help="Only the rule with this name, such as 01/order-newest-first; may be repeated.",
 )
 @click.option(
+    "--without",
+    multiple=True,
+    metavar="NAME",
+    help="Not the rule with this name; may be repeated.",
+)
+@click.option(
     "--assume",
     metavar="N,N…",
     callback=lambda _context, _parameter, text: _numbers(text),
@@ -412,6 +418,7 @@ def conformance(
     *,
     nips: frozenset[int] | None,
     rules: tuple[str, ...],
+    without: tuple[str, ...],
     assume: frozenset[int] | None,
     admin_key_file: Path | None,
     strict: bool,
@@ -451,6 +458,7 @@ def conformance(
         address=parse_address(url),
         nips=nips,
         rules=frozenset(rules) if rules else None,
+        without=frozenset(without),
         assumed=assume or frozenset(),
         admin=None if key is None else administrator(key),
         pace=Pace(patience=patience, quiet=quiet),

@@ -31,6 +31,7 @@ def test_rule(found: dict[str, Outcome], rule: Rule) -> None:
                         supported_nips=[],
                         was_interrupted=False,
                         is_strict=True,
+                        has_died=False,
                         seconds=0,
                         findings=[one],
                     )

@@ -277,11 +277,19 @@ class Client:
     # authentication
 
     async def challenged(self, patience: float | None = None) -> str | None:
-        """Return the relay's challenge; `None` when it offers none in time."""
+        """Return the relay's challenge; `None` when it offers none in time.
+
+        It may come when one connects, or not before something needs it: a protected event does
+        (NIP-70), and private messages do (NIP-17).
+        """
+        wait = self.pace.quiet if patience is None else patience
         if self.challenge is None:
-            await self.attempt(
-                lambda m: m[:1] == ["AUTH"], patience=patience or 4 * self.pace.quiet
-            )
+            await self.attempt(_is_challenge, patience=wait)
+        if self.challenge is None:
+            await self.send("EVENT", Signer().sign(1, "protected", [["-"]]))
+            await self.send("REQ", "private", {"kinds": [1059], "#p": ["0" * 64], "limit": 1})
+            await self.attempt(_is_challenge, patience=4 * wait)
+            await self.send("CLOSE", "private")
         return self.challenge
 
     async def authentication(
@@ -300,7 +308,7 @@ class Client:
         """
         given = await self.challenged()
         if given is None:
-            raise Inconclusive("the relay sends no AUTH when it is connected to")
+            raise Inconclusive("the relay sends no AUTH")
         values = {
             "relay": self.url if url is None else url,
             "challenge": given if challenge is None else challenge,
@@ -368,6 +376,10 @@ class Subscription:
     async def close(self) -> None:
         """Send CLOSE."""
         await self.client.send("CLOSE", self.name)
+
+
+def _is_challenge(message: Message) -> bool:
+    return message[:1] == ["AUTH"]
 
 
 def _answer(message: Message) -> Answer:

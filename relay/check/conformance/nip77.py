@@ -316,6 +316,15 @@ async def strangers_do_not_sync_messages(trial: Trial) -> None:
         reconciler = Reconciler([])
         reconciler.next(_binary(message))
         demand(not reconciler.need, "that a stranger learns nothing", f"{shown(filter_)} tells")
+
+
+@NIP_77.practice("recipients learn of their private events as of any others (NIP-17, NIP-59)")
+async def recipients_sync_their_messages(trial: Trial) -> None:
+    if not (trial.supports(17) or trial.supports(59)):
+        trial.needs(59)
+    recipient = trial.signer()
+    event = wrap(trial, recipient.pubkey)
+    await (await trial.client()).accept(event)
     known = await trial.known_client(recipient)
     need, _ = await _reconcile(known, {"kinds": [WRAP], "#p": [recipient.pubkey]}, [])
     demand(need == {event["id"]}, "that the recipient learns it", f"{len(need)} came")

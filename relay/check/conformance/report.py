@@ -81,6 +81,8 @@ def _judgement(outcome: Outcome) -> Iterator[str]:
     failed = Counter(one.level for one in outcome.findings if one.verdict is Verdict.FAILED)
     if outcome.was_interrupted:
         yield "FAILED: interrupted; this is about what was tried until then"
+    elif outcome.has_died:
+        yield "FAILED: the relay cannot be reached any more"
     elif outcome.passed:
         yield "PASSED: nothing that the text demands was broken"
     elif not outcome.failures:

@@ -51,6 +51,8 @@ class ConformancePlan(msgspec.Struct, frozen=True, kw_only=True):
     """NIPs that are taken for advertised."""
     rules: frozenset[str] | None = None
     """Only the rules with these names (`01/order-newest-first`)."""
+    without: frozenset[str] = frozenset()
+    """Not the rules with these names."""
     admin: Signer | None = None
     pace: Pace = Pace()
     rule_timeout: float = 20.0
@@ -90,6 +92,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     supported_nips: list[int]
     was_interrupted: bool
     is_strict: bool
+    has_died: bool
+    """Whether the relay, which could be reached at first, cannot be any more."""
     seconds: float
     findings: list[Finding]
 
@@ -105,7 +109,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def passed(self) -> bool:
         """Whether nothing demanded was broken, and something was found out at all."""
         tried = any(one.verdict is Verdict.PASSED for one in self.findings)
-        return tried and not self.failures and not self.was_interrupted
+        return tried and not (self.failures or self.was_interrupted or self.has_died)
 
 
 def chosen(plan: ConformancePlan) -> list[tuple[Chapter, Rule]]:
@@ -115,7 +119,8 @@ def chosen(plan: ConformancePlan) -> list[tuple[Chapter, Rule]]:
     if unknown:
         raise CheckError(f"no rules are known for NIP-{unknown[0]:02}")
     found = [(chapter, rule) for chapter in CHAPTERS for rule in chapter.rules]
-    strange = sorted((plan.rules or frozenset()) - {rule.id for _, rule in found})
+    named = plan.without | (plan.rules or frozenset())
+    strange = sorted(named - {rule.id for _, rule in found})
     if strange:
         raise CheckError(f"no rule is called {strange[0]}")
     return [
@@ -123,6 +128,7 @@ def chosen(plan: ConformancePlan) -> list[tuple[Chapter, Rule]]:
         for chapter, rule in found
         if (plan.nips is None or chapter.nip in plan.nips)
         and (plan.rules is None or rule.id in plan.rules)
+        and rule.id not in plan.without
     ]
 
 
@@ -135,6 +141,7 @@ async def check_conformance(plan: ConformancePlan, display: Display) -> Outcome:
     rules = chosen(plan)
     problem: CheckError | None = None
     run: _Run | None = None
+    has_died = False
     start = time.perf_counter()
     interrupt = Interrupt()
     async with trio.open_nursery() as nursery:
@@ -148,6 +155,7 @@ async def check_conformance(plan: ConformancePlan, display: Display) -> Outcome:
                 run = _Run(plan, await _subject(plan, dialer), display)
                 with interrupt.soon():
                     await run.all(rules)
+                has_died = not await _is_there(dialer)
         except CheckError as error:
             # kept out of the nursery, which would wrap it
             problem = CheckError(f"{plan.address.url}: {error}")
@@ -165,22 +173,32 @@ async def check_conformance(plan: ConformancePlan, display: Display) -> Outcome:
         supported_nips=sorted(run.subject.nips - plan.assumed),
         was_interrupted=interrupt.was_asked,
         is_strict=plan.is_strict,
+        has_died=has_died,
         seconds=time.perf_counter() - start,
         findings=[run.findings[rule.id] for _, rule in rules if rule.id in run.findings],
     )
 
 
-async def _subject(plan: ConformancePlan, dialer: Dialer) -> Subject:
-    try:
-        connection = await dialer.dial()
-    except RelayUnreachable as error:
-        raise CheckError(str(error)) from error
-    # nobody reads this one: it was only to see whether anybody is there
+async def _look(dialer: Dialer) -> None:
+    """See whether anybody is there. Raises `RelayUnreachable`."""
+    connection = await dialer.dial()
     with trio.CancelScope() as scope:
         scope.cancel()
         await connection.run(lambda _message, _at: None)
+
+
+async def _is_there(dialer: Dialer) -> bool:
+    try:
+        await _look(dialer)
+    except RelayUnreachable:
+        return False
+    return True
+
+
+async def _subject(plan: ConformancePlan, dialer: Dialer) -> Subject:
+    await _look(dialer)
     information: dict[str, object] = {}
-    status = 0
+    has_names = False
     try:
         accept = {"Accept": DOCUMENT}
         wait = plan.pace.patience
@@ -190,7 +208,8 @@ async def _subject(plan: ConformancePlan, dialer: Dialer) -> Subject:
             information = found
         target = f"{NAMES}?name=_"
         names = await ask(plan.address, Transcript(), "GET", target, timeout=wait)
-        status = names.status
+        served = names.json()
+        has_names = isinstance(served, dict) and "names" in served
     except Inconclusive:
         pass
     return Subject(
@@ -199,7 +218,7 @@ async def _subject(plan: ConformancePlan, dialer: Dialer) -> Subject:
         pace=plan.pace,
         information=information,
         has_information=bool(information),
-        names_status=status,
+        has_names=has_names,
         assumed=plan.assumed,
         admin=plan.admin,
     )
@@ -245,7 +264,7 @@ class _Run:
             return None
         if chapter.nip == _INFORMATION and self.subject.has_information:
             return None
-        if chapter.nip == _NAMES and self.subject.names_status == _OK:
+        if chapter.nip == _NAMES and self.subject.has_names:
             return None
         return _finding(
             rule, Verdict.NOT_SUPPORTED, reason=f"the relay does not advertise NIP-{rule.nip:02}"
@@ -292,7 +311,6 @@ class _Run:
 
 _INFORMATION: Final = 11
 _NAMES: Final = 5
-_OK: Final = 200
 
 
 def _finding(

@@ -30,8 +30,8 @@ class Subject(msgspec.Struct, frozen=True):
     information: dict[str, Any]
     """The information document (NIP-11); empty where there is none."""
     has_information: bool
-    names_status: int
-    """What `/.well-known/nostr.json` was answered with (NIP-05); 0: nothing."""
+    has_names: bool
+    """Whether it serves names (NIP-05)."""
     assumed: frozenset[int]
     """NIPs that are taken for advertised."""
     admin: Signer | None
