@@ -18,6 +18,13 @@ from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
 Message = list[Any]
 MAX_MESSAGE = 1 << 24
+_GONE = (
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    RemoteProtocolError,
+    ConnectionClosed,
+)
+"""What happens when one side leaves while the other speaks."""
 
 
 class Peer:
@@ -74,12 +81,7 @@ class Fault:
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection of the check."""
-        with suppress(
-            trio.BrokenResourceError,
-            trio.ClosedResourceError,
-            RemoteProtocolError,
-            ConnectionClosed,
-        ):
+        try:
             async with stream:
                 head = b""
                 while b"\r\n\r\n" not in head:
@@ -91,6 +93,8 @@ class Fault:
                     await self._websocket(Peer(stream), head)
                 else:
                     await self._exchange(stream, head)
+        except* _GONE:
+            pass
 
     async def _exchange(self, stream: trio.abc.Stream, first: bytes) -> None:
         head, _, body = first.partition(b"\r\n\r\n")
@@ -134,8 +138,7 @@ class Fault:
                 await self._up(peer)
             finally:
                 self.peers.remove(peer)
-                with trio.move_on_after(1, shield=True):
-                    await peer.relay.aclose()
+                await trio.aclose_forcefully(peer.relay._stream)
                 nursery.cancel_scope.cancel()
 
     async def _up(self, peer: Peer) -> None:
