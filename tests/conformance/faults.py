@@ -464,7 +464,7 @@ class LeavesWhenItDoesNotUnderstand(Fault):
 # NIP-09
 
 
-@breaks("09/deletes-by-id", "09/deletes-by-address", "59/recipients-may-delete")
+@breaks("09/deletes-by-id", "09/deletes-by-address")
 class DeletesNothing(Fault):
     async def from_client(self, peer: Peer, message: Message) -> list[Message]:
         if message[0] == "EVENT" and message[1]["kind"] == 5:

@@ -45,7 +45,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[type[Fault], Verdict
             nursery.start_soon(one, url, Fault, RULES, PATIENT)
 
     limiter = trio.CapacityLimiter(AT_ONCE)
-    with relay_of("usual", Path(tmp_path_factory.mktemp("faults"))) as relay:
+    with relay_of("everything", Path(tmp_path_factory.mktemp("faults"))) as relay:
         trio.run(everything, relay.url)
     return verdicts
 
