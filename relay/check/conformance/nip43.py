@@ -9,6 +9,7 @@ from relay.check.conformance.rules import Chapter, NotSupported, NotTestable, de
 from relay.check.conformance.signer import Signer, Tags, WireEvent, now
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.web import DOCUMENT
 
 NIP_43: Final = Chapter(43, "Relay access metadata and requests")
 
@@ -86,7 +87,8 @@ async def _members(trial: Trial) -> list[str]:
 
 @NIP_43.must("signed by the pubkey specified in the self field of the relay's NIP-11 document")
 async def the_relay_tells_its_key(trial: Trial) -> None:
-    found = trial.subject.information.get("self")
+    told = await trial.ask("GET", headers={"Accept": DOCUMENT})
+    found = told.json().get("self")
     demand(isinstance(found, str) and _HEX(found), "self in the document", f"{found!r} came")
 
 

@@ -23,7 +23,7 @@ async def _left(client: Client, author: Signer, *events: WireEvent) -> set[str]:
     return found | (set(await client.ids({"authors": [author.pubkey]})) & set(ids))
 
 
-async def _life(trial: Trial, author: Signer) -> list[WireEvent]:
+def _life(trial: Trial, author: Signer) -> list[WireEvent]:
     """Return one event of each class, and a deletion request."""
     time = now() - 50
     deleted = author.sign(1, "deleted", created_at=time)
@@ -39,7 +39,7 @@ async def _life(trial: Trial, author: Signer) -> list[WireEvent]:
 
 async def _vanishes(trial: Trial, relay: str) -> None:
     client, author = await trial.client(), trial.signer()
-    events = await _life(trial, author)
+    events = _life(trial, author)
     await client.accept(*events)
     await client.accept(_vanish(author, relay))
     left = await _left(client, author, *events)
@@ -71,7 +71,7 @@ async def requests_to_other_relays_do_nothing(trial: Trial) -> None:
 @NIP_62.must("Relays MUST ensure the deleted events cannot be re-broadcasted into the relay")
 async def what_vanished_does_not_come_back(trial: Trial) -> None:
     reader, client, author = await trial.client(), await trial.client(), trial.signer()
-    events = await _life(trial, author)
+    events = _life(trial, author)
     late = author.sign(1, "of before, and not seen before", created_at=now() - 40)
     await client.accept(*events)
     await client.accept(_vanish(author, ALL_RELAYS))

@@ -6,6 +6,8 @@ What a method leaves behind is taken back; of kinds, one that nobody uses stays 
 import os
 from typing import Any, Final
 
+import trio
+
 from relay.check.conformance.client import Client
 from relay.check.conformance.nip98 import MEDIA_TYPE, body_of, call, permit, post
 from relay.check.conformance.rules import Chapter, NotSupported, demand
@@ -15,6 +17,9 @@ from relay.check.conformance.trial import Trial
 from relay.check.conformance.web import DOCUMENT
 
 NIP_86: Final = Chapter(86, "Relay management API")
+
+_TAKING_BACK: Final = 5.0
+"""Seconds for taking back what others would meet, also when the run is interrupted."""
 
 
 async def _needs(trial: Trial, *methods: str) -> None:
@@ -161,7 +166,8 @@ async def kinds_are_allowed_and_disallowed(trial: Trial) -> None:
         demand(isinstance(listed, list) and kind in listed, "that it is listed", f"{listed} came")
         await client.accept(author.sign(kind, "allowed"))
     finally:
-        await _true(trial, "disallowkind", kind)
+        with trio.move_on_after(_TAKING_BACK, shield=True):
+            await _true(trial, "disallowkind", kind)
     listed = await call(trial, "listallowedkinds")
     demand(kind not in listed, "that it is no longer listed", f"{listed} came")
     await client.refuse(author.sign(kind, "disallowed"), "a kind that was disallowed")
@@ -189,7 +195,8 @@ async def _changed(trial: Trial, method: str, field: str, value: str) -> None:
         told = (await trial.ask("GET", headers={"Accept": DOCUMENT})).json()
         demand(told.get(field) == value, f"{value} in the document", f"{told.get(field)!r} came")
     finally:
-        await _true(trial, method, before)
+        with trio.move_on_after(_TAKING_BACK, shield=True):
+            await _true(trial, method, before)
 
 
 @NIP_86.must("changerelayname", is_alone=True)
