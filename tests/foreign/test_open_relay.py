@@ -4,39 +4,12 @@ from typing import Final
 
 import pytest
 
-from tests.foreign.playing import NDK, NOSTR_SDK, NOSTR_TOOLS, TIMEOUT, Performance, play, players
-from tests.served import served_relay
+from tests.foreign.open_relay import ALICE, CAST, DOMAIN
+from tests.foreign.playing import NDK, NOSTR_SDK, NOSTR_TOOLS, TIMEOUT, Performance, players
 
 pytestmark = pytest.mark.timeout(TIMEOUT)
 
 NOTES: Final = 100
-SCENARIOS: Final = (
-    "notes",
-    "deletion",
-    "expiration",
-    "protection",
-    "authentication",
-    "privacy",
-    "messages",
-    "counting",
-    "information",
-    "names",
-    "reconciliation",
-)
-ALICE: Final = f"{1:064x}"
-DOMAIN: Final = f"{2:064x}"
-CONFIG: Final = f"""
-[names]
-alice = "{ALICE}"
-_ = {{ pubkey = "{DOMAIN}", relays = ["wss://one.example"] }}
-"""
-CAST: Final = {NOSTR_TOOLS: SCENARIOS, NDK: SCENARIOS, NOSTR_SDK: SCENARIOS}
-
-
-@pytest.fixture(scope="module")
-def performance(tmp_path_factory: pytest.TempPathFactory) -> Performance:
-    with served_relay(tmp_path_factory.mktemp("open"), config=CONFIG) as relay:
-        return play(relay.url, CAST)
 
 
 def newest_first(written: list[tuple[str, int, str]]) -> list[str]:
@@ -45,9 +18,9 @@ def newest_first(written: list[tuple[str, int, str]]) -> list[str]:
 
 
 @players(CAST, "notes")
-def test_notes(performance: Performance, client: str) -> None:
+def test_notes(at_open_relay: Performance, client: str) -> None:
     """NIP-01: every event once, live in the order of publishing, stored newest first."""
-    seen = performance.seen(client, "notes")
+    seen = at_open_relay.seen(client, "notes")
     assert seen["accepted"] == NOTES
     assert seen["live"] == [f"note {number}" for number in range(NOTES)]
     assert seen["stored"] == newest_first(seen["written"])
@@ -67,9 +40,9 @@ def test_notes(performance: Performance, client: str) -> None:
 
 
 @players(CAST, "deletion")
-def test_deletion(performance: Performance, client: str) -> None:
+def test_deletion(at_open_relay: Performance, client: str) -> None:
     """NIP-09: by id and by address, by the author alone, and for good."""
-    seen = performance.seen(client, "deletion")
+    seen = at_open_relay.seen(client, "deletion")
     assert seen["before"] == ["version", "second", "first"]
     assert seen["after the request of another"] == seen["before"]
     seen.accepted("request")
@@ -84,9 +57,9 @@ def test_deletion(performance: Performance, client: str) -> None:
 
 
 @players(CAST, "expiration")
-def test_expiration(performance: Performance, client: str) -> None:
+def test_expiration(at_open_relay: Performance, client: str) -> None:
     """NIP-40: refused when late, gone when due."""
-    seen = performance.seen(client, "expiration")
+    seen = at_open_relay.seen(client, "expiration")
     seen.refused("expired", "invalid")
     seen.accepted("expiring")
     assert seen["before"] == ["event"]
@@ -95,9 +68,9 @@ def test_expiration(performance: Performance, client: str) -> None:
 
 
 @players(CAST, "protection")
-def test_protection(performance: Performance, client: str) -> None:
+def test_protection(at_open_relay: Performance, client: str) -> None:
     """NIP-70: by its author alone, who has to say who he is."""
-    seen = performance.seen(client, "protection")
+    seen = at_open_relay.seen(client, "protection")
     seen.refused("by nobody in particular", "auth-required")
     seen.refused("by another", "restricted")
     seen.accepted("by its author")
@@ -106,18 +79,18 @@ def test_protection(performance: Performance, client: str) -> None:
 
 
 @players(CAST, "authentication")
-def test_authentication(performance: Performance, client: str) -> None:
+def test_authentication(at_open_relay: Performance, client: str) -> None:
     """NIP-42: a client with a signer finds its way through `auth-required:` by itself."""
-    seen = performance.seen(client, "authentication")
+    seen = at_open_relay.seen(client, "authentication")
     assert seen["without a signer"]["closed"].startswith("auth-required: ")
     assert seen["with a signer"] == ["letter"]
     assert seen["published with a signer"] is True
 
 
 @players(CAST, "privacy")
-def test_privacy(performance: Performance, client: str) -> None:
+def test_privacy(at_open_relay: Performance, client: str) -> None:
     """NIP-04, NIP-59: for those it is meant for, stored, live and counted."""
-    seen = performance.seen(client, "privacy")
+    seen = at_open_relay.seen(client, "privacy")
     private = ["wrap", "letter"]
     assert seen["live to the recipient"] == [*private, "note", "passing wrap", "end"]
     assert seen["stored, for the recipient"] == ["note", "letter", "wrap"]
@@ -134,18 +107,18 @@ def test_privacy(performance: Performance, client: str) -> None:
 
 
 @players(CAST, "messages")
-def test_messages(performance: Performance, client: str) -> None:
+def test_messages(at_open_relay: Performance, client: str) -> None:
     """NIP-17: two people write to each other, and have copies of what they wrote."""
-    seen = performance.seen(client, "messages")
+    seen = at_open_relay.seen(client, "messages")
     written = [["alice", 14, "hello 🤙"], ["bob", 14, "hello yourself"]]
     assert seen["alice has"] == written
     assert seen["bob has"] == written
 
 
 @players(CAST, "counting")
-def test_counting(performance: Performance, client: str) -> None:
+def test_counting(at_open_relay: Performance, client: str) -> None:
     """NIP-45: exact counts, without double counting."""
-    seen = performance.seen(client, "counting")
+    seen = at_open_relay.seen(client, "counting")
     assert seen["count"] == 12
     if client == NOSTR_TOOLS:
         assert seen["two filters"] == 13
@@ -154,18 +127,18 @@ def test_counting(performance: Performance, client: str) -> None:
 
 
 @players(CAST, "information")
-def test_information(performance: Performance, client: str) -> None:
+def test_information(at_open_relay: Performance, client: str) -> None:
     """NIP-11: a document that the client can read."""
-    seen = performance.seen(client, "information")
+    seen = at_open_relay.seen(client, "information")
     assert seen["name"] == "trio-relay"
     assert {1, 9, 11, 40, 42, 45, 70} <= set(seen["supported"])
     assert seen["max_limit"] == 5000
 
 
 @players(CAST, "names")
-def test_names(performance: Performance, client: str) -> None:
+def test_names(at_open_relay: Performance, client: str) -> None:
     """NIP-05: names that the client looks up by itself."""
-    seen = performance.seen(client, "names")
+    seen = at_open_relay.seen(client, "names")
     assert seen["alice"]["pubkey"] == ALICE
     assert not seen["alice"].get("relays")
     assert seen["nobody"] is None
@@ -176,9 +149,9 @@ def test_names(performance: Performance, client: str) -> None:
 
 
 @players(CAST, "reconciliation")
-def test_reconciliation(performance: Performance, client: str) -> None:
+def test_reconciliation(at_open_relay: Performance, client: str) -> None:
     """NIP-77: exactly what one side has and the other has not."""
-    seen = performance.seen(client, "reconciliation")
+    seen = at_open_relay.seen(client, "reconciliation")
     assert seen["only here"] == sorted(f"ours {number}" for number in range(10))
     assert seen["only there"] == sorted(f"theirs {number}" for number in range(10))
     if client == NDK:
@@ -188,3 +161,16 @@ def test_reconciliation(performance: Performance, client: str) -> None:
         seen.closed("private", "auth-required")
     if client == NOSTR_SDK:
         assert seen["here afterwards"] == seen["there afterwards"] == 110
+
+
+@players(CAST, "search")
+def test_search(at_open_relay: Performance, client: str) -> None:
+    """NIP-50: by words in any order, with all other fields of a filter."""
+    seen = at_open_relay.seen(client, "search")
+    assert seen["one word"] == ["article", "both", "orange"]
+    assert seen["two words"] == ["article", "both"]
+    assert seen["of a kind"] == ["article"]
+    assert seen["with an extension"] == seen["one word"]
+    assert seen["limited"] == 1
+    assert seen["nothing"] == []
+    assert seen["counted"] == 3
