@@ -28,6 +28,9 @@ KIND_CONTACTS: Final = 3
 KIND_DELETION: Final = 5
 KIND_REPOST: Final = 6
 KIND_GENERIC_REPOST: Final = 16
+KIND_VANISH: Final = 62
+"""A request to vanish: everything by its author is to go (NIP-62)."""
+KIND_GIFT_WRAP: Final = 1059
 KIND_AUTH: Final = 22242
 MAX_KIND: Final = 65535
 

@@ -12,6 +12,7 @@ gets errors, and not two stores, one that is written and one that is read.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -32,6 +33,7 @@ from relay.store.commit_protocol import (
     encode,
 )
 from relay.store.locate import parse_location, store_identity
+from relay.store.semantics import is_unfinished
 
 _INDEXED_AT_ONCE: Final = 256
 """Events in one portion of the search index: 10 ms."""
@@ -54,6 +56,9 @@ class Committer(Protocol):
 
         Raises `StoreUnavailable` when the store failed; then nothing of the batch may be
         answered with OK.
+
+        Of a batch with terms it waits until everything is erased, in as many transactions as that
+        takes. Cancelled, some may be left.
         """
         ...
 
@@ -88,6 +93,7 @@ class LocalCommitter:
 
     def __init__(self, writer: EventWriter) -> None:
         self._writer = writer
+        self._on_terms: dict[Ticket[Answer], Callable[[], list[Committed]]] = {}
 
     async def begin(
         self, records: Sequence[Record], now: int, terms: Terms | None = None
@@ -98,11 +104,18 @@ class LocalCommitter:
             ticket.settle(Answer(self._writer.commit(records, now, terms)))
         except StoreError as error:
             ticket.settle(Answer(error=str(error)))
+        if terms is not None:
+            self._on_terms[ticket] = partial(self._writer.commit, records, now, terms)
         return ticket
 
     async def finish(self, ticket: Ticket[Answer]) -> list[Committed]:
-        """Return what `begin` has done."""
-        return (await _settled(ticket)).outcomes
+        """Return what `begin` has done, and do what is left of it."""
+        again = self._on_terms.pop(ticket, None)
+        outcomes = (await _settled(ticket)).outcomes
+        while again is not None and is_unfinished(outcomes):
+            await trio.lowlevel.checkpoint()
+            outcomes = again()
+        return outcomes
 
     async def sweep(self, now: int, max_events: int) -> int:
         """Remove expired events; return how many."""
@@ -133,17 +146,26 @@ class ProcessCommitter:
         self._companion = Companion(
             "writer", "relay.store.commit_server", self._arguments, decode_answer, journal
         )
+        self._on_terms: dict[Ticket[Answer], bytes] = {}
 
     async def begin(
         self, records: Sequence[Record], now: int, terms: Terms | None = None
     ) -> Ticket[Answer]:
         """Hand a batch over to the process."""
         request = Request(now, COMMIT, [record.raw for record in records], terms=terms)
-        return await self._companion.submit(encode(request))
+        body = encode(request)
+        ticket = await self._companion.submit(body)
+        if terms is not None:
+            self._on_terms[ticket] = body
+        return ticket
 
     async def finish(self, ticket: Ticket[Answer]) -> list[Committed]:
-        """Wait for the process's answer."""
-        return (await _settled(ticket)).outcomes
+        """Wait for the process's answer, the last one if it needs several transactions."""
+        body = self._on_terms.pop(ticket, None)
+        outcomes = (await _settled(ticket)).outcomes
+        while body is not None and is_unfinished(outcomes):
+            outcomes = (await _settled(await self._companion.submit(body))).outcomes
+        return outcomes
 
     async def sweep(self, now: int, max_events: int) -> int:
         """Have the process remove expired events; return how many."""

@@ -18,6 +18,11 @@ Semantics that belong to the store, applied atomically within the commit, in bat
 * NIP-09: a kind 5 event removes its author's events named by `e` tags (never kind 5 themselves)
   and by `a` tags (every version with `created_at` ≤ the request's, for replaceable kinds too);
   what was removed, or was named before it arrived, is refused later. The requests are kept.
+* NIP-59: a gift wrap's author is nobody, so whoever it p-tags may have it deleted as well.
+* NIP-62: a kind 62 event removes everything by its author with `created_at` ≤ its own, kind 5 and
+  earlier kind 62 included, and the gift wraps that p-tag its author, up to the same time; none of
+  it is taken again. The request is kept, and kind 5 has no effect on it. Every kind 62 event that
+  reaches a store is for this relay.
 * NIP-40: an event that is expired at `now` is refused; a stored one is not shown once `now` has
   reached its expiration (`expiration <= now`), and `sweep` removes it.
 
@@ -53,6 +58,11 @@ class Outcome(enum.IntEnum):
     """An expectation of the commit's terms does not hold: nothing was taken, nothing removed."""
     BURIED = 6
     """The relay has removed this event, and refuses it from then on (`Terms.bury`)."""
+    VANISHED = 7
+    """Its author, or who it was wrapped for, has asked to vanish (NIP-62)."""
+    UNFINISHED = 8
+    """There is more to remove than others should wait for. Some is gone for good, and what is to go
+    is refused already; the event itself was not taken: commit it again, until this is not said."""
 
 
 class Committed(NamedTuple):
@@ -289,7 +299,8 @@ class EventWriter(Protocol):
         A failure takes none of the batch. The records' ids and signatures have been verified.
 
         When an expectation of `terms` fails, every outcome is CONFLICT: one for each event, and one
-        for a batch without events.
+        for a batch without events. In the same way every outcome is UNFINISHED when the terms erase
+        more than one transaction should.
 
         Raises `StoreUnavailable` when the store cannot be written now.
         """
@@ -299,8 +310,11 @@ class EventWriter(Protocol):
         """Remove up to `max_events` expired events; return how many were removed."""
         ...
 
-    def maintain(self) -> None:
-        """Do the housekeeping that must not run inside a commit. Called when idle."""
+    def maintain(self) -> bool:
+        """Do some of the housekeeping that must not run inside a commit; tell if more is urgent.
+
+        Called when idle. It also goes on with requests to vanish that nobody has committed again.
+        """
         ...
 
     @property

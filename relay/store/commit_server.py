@@ -147,8 +147,8 @@ class _Housekeeping:
         self._writer = writer
         self._failed = False
         self._goes_on = False
-        self._commits = 0
-        """Since the last merges."""
+        self._commits = 1
+        """Since the last merges. An earlier process may have left something to go on with."""
 
     def note_commit(self) -> None:
         """Take notice of a request."""
@@ -177,7 +177,7 @@ class _Housekeeping:
             if due and self._commits:
                 self._commits = 0
                 self._failed = False
-                self._writer.maintain()
+                self._commits = int(self._writer.maintain())
             if quiet and not self._failed:
                 self._writer.index(_INDEXED_AT_ONCE)
                 self._goes_on = True

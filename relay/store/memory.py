@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from relay.protocol.event import KIND_DELETION, Event, Record, expiration, is_ephemeral
+from relay.protocol.event import KIND_VANISH, Event, Record, expiration, is_ephemeral
 from relay.protocol.filters import Filter, matches_any
 from relay.protocol.hyperloglog import HyperLogLog
 from relay.protocol.search import parse_search
@@ -19,7 +19,15 @@ from relay.protocol.searchable import searchable
 from relay.store.api import Budget, Committed, Guard, LogEntry, Outcome, Page, Tail, Terms
 from relay.store.listing import ALL, QueryListing
 from relay.store.relevance import MOST_COUNTED, Relevance
-from relay.store.semantics import address, conflict, deletion_request, supersedes
+from relay.store.semantics import (
+    UNDELETABLE,
+    address,
+    all_alike,
+    covered,
+    deletion_request,
+    entitled,
+    supersedes,
+)
 
 _STEP_EVENTS: Final = 500
 """Events looked at between two looks at the budget: about a millisecond."""
@@ -50,6 +58,7 @@ class MemoryStore:
         self._expiring: dict[str, _Stored] = {}
         self._deleted_ids: set[tuple[str, str]] = set()  # (id, author)
         self._deleted_addresses: dict[str, int] = {}  # up to and with this created_at
+        self._vanished: dict[str, int] = {}  # author → the same
         self._buried: set[str] = set()
 
     def writer(self) -> "MemoryWriter":
@@ -75,6 +84,8 @@ class MemoryStore:
             return Committed(Outcome.DUPLICATE, 0)
         if event.id in self._buried:
             return Committed(Outcome.BURIED, 0)
+        if any(self._vanished.get(one, -1) >= event.created_at for one in entitled(event)):
+            return Committed(Outcome.VANISHED, 0)
         event_address = address(event)
         if self._is_deleted(event, event_address):
             return Committed(Outcome.DELETED, 0)
@@ -85,6 +96,9 @@ class MemoryStore:
                 if current.visible(now) and not supersedes(event, version.created_at, version.id):
                     return Committed(Outcome.SUPERSEDED, 0)
                 self._remove(current)
+        if event.kind == KIND_VANISH:
+            self._vanished[event.pubkey] = event.created_at
+            self.erase(covered(event), ())
         self._head += 1
         stored = _Stored(self._head, record, expires)
         self._log[stored.seq] = stored
@@ -146,7 +160,9 @@ class MemoryStore:
             until = self._deleted_addresses.get(event_address)
             if until is not None and event.created_at <= until:
                 return True
-        return event.kind != KIND_DELETION and (event.id, event.pubkey) in self._deleted_ids
+        return event.kind not in UNDELETABLE and any(
+            (event.id, one) in self._deleted_ids for one in entitled(event)
+        )
 
     def _delete_what_is_named(self, event: Event) -> None:
         request = deletion_request(event)
@@ -157,7 +173,7 @@ class MemoryStore:
             named = self._by_id.get(event_id)
             if named is not None:
                 target = named.record.event
-                if target.pubkey == event.pubkey and target.kind != KIND_DELETION:
+                if event.pubkey in entitled(target) and target.kind not in UNDELETABLE:
                     self._remove(named)
         for name in request.addresses:
             until = self._deleted_addresses.get(name, 0)
@@ -194,7 +210,7 @@ class MemoryWriter:
             raise ValueError("ephemeral events are never stored")
         if terms is not None:
             if not self._store.holds(terms.expected, now):
-                return conflict(records)
+                return all_alike(Outcome.CONFLICT, records)
             self._store.erase(terms.erase, terms.bury)
         return [self._store.accept(record, now) for record in records]
 
@@ -202,8 +218,9 @@ class MemoryWriter:
         """Remove expired events; see `EventWriter.sweep`."""
         return self._store.remove_expired(now, max_events)
 
-    def maintain(self) -> None:
+    def maintain(self) -> bool:
         """Do nothing: memory needs no housekeeping."""
+        return False
 
     @property
     def unindexed(self) -> int:

@@ -6,6 +6,11 @@ Shared by every store, so that they agree on the fine print:
   exactly as `a` tags spell it (NIP-01). All versions of one thing share it.
 * A deletion request (NIP-09) is read leniently: a tag that is malformed, or names another
   author's address, is passed over, and the others count.
+* Whoever is *entitled* to an event may have it deleted: its author, and of a gift wrap, whose
+  author is a random key, everybody whom it p-tags (NIP-59).
+* A request to vanish (NIP-62) covers gift wraps up to its own time, as it does all else. Their
+  times are tweaked into the past, so whatever was sent before the request is covered. So is, for
+  about two days, some of what is sent later to somebody who has come back; its sender is told.
 * An event that is *expired* counts as absent in every respect (an older version may take its
   place), so that it does not matter when it is swept away.
 """
@@ -16,6 +21,8 @@ from typing import Final, NamedTuple
 
 from relay.protocol.event import (
     KIND_DELETION,
+    KIND_GIFT_WRAP,
+    KIND_VANISH,
     MAX_KIND,
     Event,
     KindClass,
@@ -23,9 +30,12 @@ from relay.protocol.event import (
     identifier,
     kind_class,
 )
+from relay.protocol.filters import Filter
 from relay.store.api import Committed, Outcome
 
 _HEX64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
+UNDELETABLE: Final = frozenset({KIND_DELETION, KIND_VANISH})
+"""Requests: a deletion request has no effect on them (NIP-09, NIP-62)."""
 
 
 class DeletionRequest(NamedTuple):
@@ -53,9 +63,32 @@ def supersedes(event: Event, created_at: int, event_id: str) -> bool:
     return event.id < event_id
 
 
-def conflict(records: Sequence[Record]) -> list[Committed]:
-    """Return what a commit says whose expectations fail; see `EventWriter.commit`."""
-    return [Committed(Outcome.CONFLICT, 0)] * max(1, len(records))
+def entitled(event: Event) -> tuple[str, ...]:
+    """Return who may have `event` deleted, each once."""
+    if event.kind != KIND_GIFT_WRAP:
+        return (event.pubkey,)
+    recipients = [tag[1] for tag in event.tags if len(tag) > 1 and tag[0] == "p" and _HEX64(tag[1])]
+    return tuple(dict.fromkeys([event.pubkey, *recipients]))
+
+
+def covered(request: Event) -> tuple[Filter, Filter]:
+    """Return the filters for all that a request to vanish is about: its author's, and wraps."""
+    author = frozenset({request.pubkey})
+    until = request.created_at
+    return (
+        Filter(authors=author, until=until),
+        Filter(kinds=frozenset({KIND_GIFT_WRAP}), tags=(("p", author),), until=until),
+    )
+
+
+def all_alike(outcome: Outcome, records: Sequence[Record]) -> list[Committed]:
+    """Return what a commit says that took nothing; see `EventWriter.commit`."""
+    return [Committed(outcome, 0)] * max(1, len(records))
+
+
+def is_unfinished(outcomes: Sequence[Committed]) -> bool:
+    """Tell whether a commit on terms is to be made again, as there is more to erase."""
+    return bool(outcomes) and outcomes[0].outcome is Outcome.UNFINISHED
 
 
 def deletion_request(event: Event) -> DeletionRequest | None:

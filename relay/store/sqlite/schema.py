@@ -8,8 +8,9 @@
     tombstone    what must not come back: (key, exact subject) → up to which created_at
     search       full-text index of the events' texts (`relay.store.sqlite.search_index`)
     meta         the secret of the keyed hashes, the reach (see `places`), how far the log is
-                 indexed for search, and whether there are any tombstones of the rarer sorts, so
-                 that nobody need look for them
+                 indexed for search, whether there are any tombstones of the rarer sorts, so that
+                 nobody need look for them, and the requests to vanish that are not finished yet,
+                 each as JSON under its id
 
 Every segment that the full-text index consists of costs 3 to 5 µs for each word looked up, so the
 writer's housekeeping merges any two of a size (`usermerge`; 4 µs a word instead of 25).
@@ -23,8 +24,9 @@ this program knows is refused.
 """
 
 import secrets
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -129,8 +131,31 @@ def raise_reach(connection: apsw.Connection, distance: int) -> None:
     connection.execute("UPDATE meta SET value = ? WHERE name = 'reach'", (distance,))
 
 
+def unfinished(connection: apsw.Connection) -> dict[str, bytes]:
+    """Return the requests to vanish whose author's events are being removed: id → JSON."""
+    rows: list[Any] = connection.execute(
+        "SELECT name, value FROM meta WHERE name >= 'unfinished:' AND name < 'unfinished;'"
+    ).fetchall()
+    return {name.partition(":")[2]: raw for name, raw in rows}
+
+
+def note_unfinished(connection: apsw.Connection, requests: Mapping[str, bytes]) -> None:
+    """Remember that these requests to vanish are to be gone on with."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO meta VALUES (?, ?)",
+        [(f"unfinished:{event_id}", raw) for event_id, raw in requests.items()],
+    )
+
+
+def forget_unfinished(connection: apsw.Connection, ids: Iterable[str]) -> None:
+    """Remember that nothing more is to be done for these requests to vanish."""
+    connection.executemany(
+        "DELETE FROM meta WHERE name = ?", [(f"unfinished:{event_id}",) for event_id in ids]
+    )
+
+
 def has_rare_tombstones(connection: apsw.Connection) -> bool:
-    """Tell whether any event was ever buried by the relay."""
+    """Tell whether anybody has ever asked to vanish, or the relay has buried an event."""
     value = connection.execute("SELECT value FROM meta WHERE name = 'rare_tombstones'").get
     return value is not None
 

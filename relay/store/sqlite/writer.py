@@ -13,6 +13,12 @@ Three passes, so that SQLite is asked a few times for a batch and not for every 
 Where a commit has terms, they come first: expectations are compared, and what is to be erased is
 removed, before the batch looks at what is left.
 
+To remove an event costs 20 µs, and somebody who asks to vanish, or whom the relay throws out, may
+have written hundreds of thousands. Whatever removes without a bound removes `_REMOVED_AT_ONCE` in
+each transaction. Until the last of them the outcome is UNFINISHED, and others commit in between.
+The tombstone is there from the first, so nothing comes back meanwhile; a request to vanish is kept
+aside as well (`schema.unfinished`), so that `maintain` goes on with it after a crash.
+
 Keys only say where to look: every decision compares exact ids, authors and addresses.
 
 A place that was taken when the batch began is not used again within it, even if its event goes, so
@@ -20,7 +26,7 @@ that no page of results mistakes one event for the other.
 """
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -28,7 +34,7 @@ import apsw
 
 from relay.errors import StoreError, StoreUnavailable
 from relay.protocol.event import (
-    KIND_DELETION,
+    KIND_VANISH,
     MAX_TIMESTAMP,
     Event,
     Record,
@@ -39,10 +45,13 @@ from relay.protocol.event import (
 from relay.protocol.filters import Filter
 from relay.store.api import Committed, Outcome, Terms
 from relay.store.semantics import (
+    UNDELETABLE,
     DeletionRequest,
     address,
-    conflict,
+    all_alike,
+    covered,
     deletion_request,
+    entitled,
     supersedes,
 )
 from relay.store.sqlite import schema
@@ -59,7 +68,8 @@ _MERGE_PAGES: Final = 500
 _MERGES: Final = 4
 """So many times so many pages of the full-text index are merged at one housekeeping: 50 ms."""
 _NEIGHBOURS: Final = 64
-_REMOVED_AT_ONCE: Final = 1_000
+_REMOVED_AT_ONCE: Final = 2_000
+"""Others wait for 40 ms meanwhile."""
 _FOREVER: Final = MAX_TIMESTAMP + 1
 
 
@@ -87,6 +97,7 @@ class _Candidate(NamedTuple):
     raw: bytes
     id_prefix: int
     place: int
+    entitled: tuple[str, ...]
     address: str | None
     address_key: int | None
 
@@ -114,6 +125,9 @@ class _Changes:
         self.added: dict[str, _Addition] = {}
         self.tombstones: dict[str, _Tombstone] = {}
         self.reach = 0
+        self.unfinished: dict[str, bytes] = {}
+        self.finished: list[str] = []
+        self.rare_tombstones = False
 
 
 class SQLiteWriter:
@@ -135,6 +149,7 @@ class SQLiteWriter:
                 self._keys = Keys(schema.secret(self._connection))
                 self._reach = schema.reach(self._connection)
                 self._rare_tombstones = schema.has_rare_tombstones(self._connection)
+                self._unfinished = schema.unfinished(self._connection)
                 self._head = self._read_head()
                 self._search = SearchIndex(self._connection, self._keys)
                 self._checkpoints = Checkpoints(path)
@@ -165,13 +180,14 @@ class SQLiteWriter:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 batch = _Batch(self._connection, self._keys, head, now)
-                if terms is not None:
-                    if not batch.holds(terms.expected):
-                        self._roll_back()
-                        return conflict(records)
-                    self._erase(terms)
-                outcomes = batch.judge(records, rare_tombstones=self._rare_tombstones)
-                self._write(batch.changes)
+                if terms is not None and not batch.holds(terms.expected):
+                    self._roll_back()
+                    return all_alike(Outcome.CONFLICT, records)
+                if terms is not None and not self._erase(terms):
+                    outcomes = all_alike(Outcome.UNFINISHED, records)
+                else:
+                    outcomes = batch.judge(records, self._rare_tombstones, self._unfinished)
+                    self._write(batch.changes)
                 self._connection.execute("COMMIT")
             except BaseException:
                 self._roll_back()
@@ -181,6 +197,7 @@ class SQLiteWriter:
         except apsw.Error as error:
             raise translated(error, self._path) from error
         self._head = batch.head
+        self._note_progress(batch.changes)
         self._checkpoints.finish(self._connection)
         return outcomes
 
@@ -204,12 +221,17 @@ class SQLiteWriter:
             raise translated(error, self._path) from error
         return len(removed)
 
-    def maintain(self) -> None:
+    def maintain(self) -> bool:
         """Merge segments of the full-text indexes; see `EventWriter.maintain`.
 
         Checkpoints need no idle moment, they have a thread of their own.
         """
         self._require_open()
+        if self._unfinished:
+            request = next(iter(self._unfinished.values()))
+            # at no time has it expired: who asked for it has been promised nothing yet
+            self.commit([Record(row_event(request), request)], 0)
+            return True
         try:
             for _ in range(_MERGES):
                 before = self._connection.total_changes()
@@ -222,6 +244,7 @@ class SQLiteWriter:
             self._search.merge()
         except apsw.Error as error:
             raise translated(error, self._path) from error
+        return False
 
     @property
     def unindexed(self) -> int:
@@ -277,27 +300,50 @@ class SQLiteWriter:
         if changes.reach > self._reach:
             schema.raise_reach(self._connection, changes.reach)
             self._reach = changes.reach
+        if changes.rare_tombstones:
+            self._expect_rare_tombstones()
+        if changes.unfinished:
+            schema.note_unfinished(self._connection, changes.unfinished)
+        if changes.finished:
+            schema.forget_unfinished(self._connection, changes.finished)
         self._add(sorted(changes.added.values()))
 
-    def _erase(self, terms: Terms) -> None:
-        """Remove what the terms name, and bury what is not to come back."""
+    def _note_progress(self, changes: _Changes) -> None:
+        """Keep in mind which requests to vanish are not finished, as it was committed."""
+        self._unfinished.update(changes.unfinished)
+        for event_id in changes.finished:
+            self._unfinished.pop(event_id, None)
+
+    def _expect_rare_tombstones(self) -> None:
+        if not self._rare_tombstones:
+            schema.note_rare_tombstones(self._connection)
+            self._rare_tombstones = True
+
+    def _erase(self, terms: Terms) -> bool:
+        """Remove what the terms name, and bury what is not to come back; tell whether that was all.
+
+        No more than `_REMOVED_AT_ONCE` events are removed.
+        """
         filters = list(terms.erase)
         if terms.bury:
             filters.append(Filter(ids=frozenset(terms.bury)))
             self._bury([(id_prefix(one), _buried_subject(one), _FOREVER) for one in terms.bury])
-            if not self._rare_tombstones:
-                schema.note_rare_tombstones(self._connection)
-                self._rare_tombstones = True
+            self._expect_rare_tombstones()
+        left = _REMOVED_AT_ONCE
         for filter_ in filters:
-            places = matching_places(self._connection, self._keys, filter_)
-            for start in range(0, len(places), _REMOVED_AT_ONCE):
-                some = apsw.carray(places[start : start + _REMOVED_AT_ONCE])
-                found: list[Any] = self._connection.execute(
-                    "SELECT place, seq FROM carray(?) AS wanted"
-                    " CROSS JOIN event ON place = wanted.value",
-                    (some,),
-                ).fetchall()
-                self._remove(found)
+            places = matching_places(self._connection, self._keys, filter_, left + 1)
+            if not places:
+                continue
+            found: list[Any] = self._connection.execute(
+                "SELECT place, seq FROM carray(?) AS wanted"
+                " CROSS JOIN event ON place = wanted.value",
+                (apsw.carray(places[:left]),),
+            ).fetchall()
+            self._remove(found)
+            if len(places) > left:
+                return False
+            left -= len(places)
+        return True
 
     def _bury(self, tombstones: Iterable[tuple[int, str, int]]) -> None:
         self._connection.executemany(
@@ -357,6 +403,8 @@ class _Batch:
         self.head = head
         self._now = now
         self._rare_tombstones = False
+        self._unfinished: Collection[str] = ()
+        self._removals_left = _REMOVED_AT_ONCE
         self._known = _Known()
         self.changes = _Changes()
         self._current: dict[str, _Row | None] = {}  # versions as the batch has changed them
@@ -371,17 +419,24 @@ class _Batch:
                 return False
         return True
 
-    def judge(self, records: Sequence[Record], *, rare_tombstones: bool) -> list[Committed]:
+    def judge(
+        self, records: Sequence[Record], rare_tombstones: bool, unfinished: Collection[str]
+    ) -> list[Committed]:
         """Decide what becomes of each event, in order.
 
-        `rare_tombstones` tells whether there are any of the sorts that most stores have none of.
+        `rare_tombstones` tells whether there are any of the sorts that most stores have none of,
+        `unfinished` which requests to vanish are to be gone on with.
         """
         if not records:
             return []
         self._rare_tombstones = rare_tombstones
+        self._unfinished = unfinished
         candidates = [self._candidate(*record) for record in records]
         self._look(candidates)
-        return [self._accept(candidate) for candidate in candidates]
+        outcomes = [self._accept(candidate) for candidate in candidates]
+        if unfinished or self.changes.unfinished:
+            self._note_finished(records, outcomes)
+        return outcomes
 
     def _candidate(self, event: Event, raw: bytes) -> _Candidate:
         name = address(event)
@@ -390,6 +445,7 @@ class _Batch:
             raw,
             id_prefix(event.id),
             natural_place(event.created_at, event.id),
+            entitled(event),
             name,
             None if name is None else self._keys.address(name),
         )
@@ -409,9 +465,10 @@ class _Batch:
         address_keys = {c.address_key for c in candidates if c.address_key is not None}
         known.versions = self._versions(address_keys)
         author = self._keys.author
-        keys = {c.id_prefix ^ author(c.event.pubkey) for c in candidates} | address_keys
+        keys = {c.id_prefix ^ author(one) for c in candidates for one in c.entitled} | address_keys
         if self._rare_tombstones:
             keys.update([c.id_prefix for c in candidates])
+            keys.update([author(one) for c in candidates for one in c.entitled])
         known.tombstones = self._tombstones(keys)
 
     def _stored_ids(self, prefixes: Iterable[int]) -> set[str]:
@@ -455,9 +512,12 @@ class _Batch:
             return Committed(Outcome.EXPIRED, 0)
         if self._is_stored(event.id):
             return Committed(Outcome.DUPLICATE, 0)
-        if self._rare_tombstones and _buried_subject(event.id) in self._known.tombstones:
-            return Committed(Outcome.BURIED, 0)
-        if self._is_deleted(event, candidate.address):
+        if self._rare_tombstones or self.changes.rare_tombstones:
+            if _buried_subject(event.id) in self._known.tombstones:
+                return Committed(Outcome.BURIED, 0)
+            if self._has_vanished(candidate):
+                return Committed(Outcome.VANISHED, 0)
+        if self._is_deleted(candidate):
             return Committed(Outcome.DELETED, 0)
         if candidate.address is not None:
             current = self._version(candidate.address)
@@ -467,6 +527,10 @@ class _Batch:
                 if visible and not supersedes(event, version.created_at, version.id):
                     return Committed(Outcome.SUPERSEDED, 0)
                 self._remove(current)
+        if event.kind == KIND_VANISH:
+            if not self._vanish(event):
+                self.changes.unfinished[event.id] = candidate.raw
+                return Committed(Outcome.UNFINISHED, 0)
         self.head += 1
         row = _Row(self._free_place(candidate), self.head, event, expires)
         tags = tag_keys(event)
@@ -487,12 +551,23 @@ class _Batch:
     def _is_stored(self, event_id: str) -> bool:
         return event_id in self.changes.added or event_id in self._known.ids
 
-    def _is_deleted(self, event: Event, event_address: str | None) -> bool:
-        if event.kind != KIND_DELETION and self._is_buried(
-            _id_subject(event.id, event.pubkey), event.created_at
-        ):
-            return True
-        return event_address is not None and self._is_buried(event_address, event.created_at)
+    def _is_deleted(self, candidate: _Candidate) -> bool:
+        event = candidate.event
+        if event.kind not in UNDELETABLE:
+            for one in candidate.entitled:
+                if self._is_buried(_id_subject(event.id, one), event.created_at):
+                    return True
+        name = candidate.address
+        return name is not None and self._is_buried(name, event.created_at)
+
+    def _has_vanished(self, candidate: _Candidate) -> bool:
+        event = candidate.event
+        for one in candidate.entitled:
+            if self._is_buried(_vanished_subject(one), event.created_at):
+                # its own tombstone must not keep a request from being finished
+                is_own = event.id in self._unfinished or event.id in self.changes.unfinished
+                return not is_own or self._is_buried(_vanished_subject(one), event.created_at + 1)
+        return False
 
     def _is_buried(self, subject: str, created_at: int) -> bool:
         until = self._known.tombstones.get(subject)
@@ -515,7 +590,7 @@ class _Batch:
             self._bury(subject, self._keys.id_tombstone(event_id, event.pubkey), _FOREVER)
             if row is None or row.place in self.changes.removed:
                 continue
-            if row.event.pubkey == event.pubkey and row.event.kind != KIND_DELETION:
+            if event.pubkey in entitled(row.event) and row.event.kind not in UNDELETABLE:
                 self._remove(row)
         address_keys = {name: self._keys.address(name) for name in request.addresses}
         self._known.versions.update(self._versions(set(address_keys.values())))
@@ -524,6 +599,43 @@ class _Batch:
             row = self._version(name)
             if row is not None and row.event.created_at <= event.created_at:
                 self._remove(row)
+
+    def _note_finished(self, records: Sequence[Record], outcomes: Sequence[Committed]) -> None:
+        for (event, _raw), (outcome, _seq) in zip(records, outcomes, strict=True):
+            if outcome not in (Outcome.UNFINISHED, Outcome.EXPIRED):
+                self.changes.unfinished.pop(event.id, None)
+                if event.id in self._unfinished:
+                    self.changes.finished.append(event.id)
+
+    def _vanish(self, request: Event) -> bool:
+        """Remove what a request to vanish covers, or a part; tell whether that was all."""
+        author = self._keys.author(request.pubkey)
+        self._bury(_vanished_subject(request.pubkey), author, request.created_at)
+        self.changes.rare_tombstones = True
+        for filter_ in covered(request):
+            for addition in list(self.changes.added.values()):
+                if filter_.matches(addition.row.event):
+                    self._remove(addition.row)
+            most = len(self.changes.removed) + self._removals_left + 1
+            places = matching_places(self._connection, self._keys, filter_, most)
+            rows = [row for row in self._rows_at(places) if row.place not in self.changes.removed]
+            for row in rows[: self._removals_left]:
+                self._remove(row)
+            if len(rows) > self._removals_left:
+                self._removals_left = 0
+                return False
+            self._removals_left -= len(rows)
+        return True
+
+    def _rows_at(self, places: "array[int]") -> list[_Row]:
+        if not places:
+            return []
+        found: list[Any] = self._connection.execute(
+            "SELECT place, seq, raw, expires FROM carray(?) AS wanted"
+            " CROSS JOIN event ON place = wanted.value",
+            (apsw.carray(places),),
+        ).fetchall()
+        return [_Row(place, seq, row_event(raw), expires) for place, seq, raw, expires in found]
 
     def _rows_named(self, ids: Sequence[str]) -> dict[str, _Row]:
         if not ids:
@@ -582,9 +694,15 @@ class _Batch:
             around *= 8
 
 
+# No event's id and no address can begin like these two subjects.
+
+
 def _buried_subject(event_id: str) -> str:
-    """Return the subject of what the relay itself has buried: no author's can begin like this."""
     return f"buried:{event_id}"
+
+
+def _vanished_subject(pubkey: str) -> str:
+    return f"vanished:{pubkey}"
 
 
 def _id_subject(event_id: str, pubkey: str) -> str:
