@@ -3,11 +3,16 @@
 `position` is the seq up to which every live subscription has been told. It follows the commits of
 this process and of others, strictly in order. A subscription that fell behind reads on from here
 while its position is within the kept stretch (no decoding, no disk), and from the store otherwise.
+
+What is deleted meanwhile is not to be read here any more. There are many requests for that and few
+who read here: so requests are only noted, and applied, all at once, before somebody reads.
 """
 
 from collections import deque
 from itertools import islice
 
+from relay.live.removals import Removals
+from relay.protocol.event import REMOVING_KINDS, Event
 from relay.store.api import LogEntry
 
 
@@ -20,6 +25,7 @@ class RecentLog:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._start = position
+        self._requests: list[Event] = []
         self.position = position
         """Everything up to this seq has been published in this process."""
 
@@ -32,10 +38,15 @@ class RecentLog:
             oldest = self._entries.popleft()
             self._bytes -= len(oldest.record.raw)
             self._start = oldest.seq
+        if entry.record.event.kind in REMOVING_KINDS:
+            self._requests.append(entry.record.event)
+            if len(self._requests) > self._max_entries:
+                self._leave_out_what_is_removed()
 
     def forget(self) -> None:
         """Let go of what is kept; the store has it all."""
         self._entries.clear()
+        self._requests.clear()
         self._bytes = 0
         self._start = self.position
 
@@ -47,6 +58,8 @@ class RecentLog:
         """Return the entries after `position`, in order; `None` when they are no longer kept."""
         if position < self._start:
             return None
+        if self._requests:
+            self._leave_out_what_is_removed()
         entries = self._entries
         if not entries or position >= entries[-1].seq:
             return []
@@ -58,3 +71,12 @@ class RecentLog:
             else:
                 high = middle
         return list(islice(entries, low, low + max_entries))
+
+    def _leave_out_what_is_removed(self) -> None:
+        removals = Removals()
+        for request in self._requests:
+            removals.add(request)
+        self._requests.clear()
+        kept = [entry for entry in self._entries if not removals.removes(entry.record.event)]
+        self._entries = deque(kept)
+        self._bytes = sum([len(entry.record.raw) for entry in kept])

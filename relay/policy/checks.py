@@ -5,11 +5,14 @@ from typing import Final
 import msgspec
 
 from relay.policy.verdict import Client, EventCheck, Rejection, Verdict
+from relay.protocol.auth import host_of
 from relay.protocol.event import (
     KIND_AUTH,
     KIND_GENERIC_REPOST,
     KIND_REPOST,
+    KIND_VANISH,
     Event,
+    committed_target,
     expiration,
     is_protected,
 )
@@ -25,10 +28,16 @@ _EMBEDS_PROTECTED: Final = Rejection("blocked: a repost must not embed a protect
 
 
 class _Embedded(msgspec.Struct):
-    tags: list[list[str]] = []
+    # not only what an event may have: whoever reads a repost may be less strict
+    tags: list[object] = []
 
 
 _decode_embedded: Final = msgspec.json.Decoder(_Embedded).decode
+
+ALL_RELAYS: Final = "ALL_RELAYS"
+"""What the `relay` tag of a request to vanish says instead of an address (NIP-62)."""
+_NO_RELAY: Final = Rejection("invalid: a request to vanish must name a relay")
+_OTHER_RELAY: Final = Rejection("invalid: this request to vanish names other relays only")
 
 
 def within_size(limits: Limits) -> EventCheck:
@@ -64,16 +73,28 @@ def within_time(limits: Limits) -> EventCheck:
 
 
 def enough_work(limits: Limits) -> EventCheck:
-    """Refuse events whose id has too few leading zero bits (NIP-13)."""
-    needed = limits.min_pow_difficulty
+    """Refuse events whose id has too few leading zero bits (NIP-13).
+
+    If the operator asks for it, the difficulty that the nonce tag commits to counts as well: who
+    aims at less and is lucky has not done the work.
+    """
+    needed, to_be_committed = limits.min_pow_difficulty, limits.require_pow_commitment
 
     def check(event: Event, _client: Client, _now: int) -> Verdict:
+        if event.kind == KIND_VANISH:
+            return None  # to be followed whoever asks, and whatever the relay asks for otherwise
         try:
             difficulty = 256 - int(event.id, 16).bit_length()
         except ValueError:
             return None  # no hash at all: verification will say so
         if difficulty < needed:
             return Rejection(f"pow: difficulty {difficulty} is less than {needed}")
+        if to_be_committed:
+            target = committed_target(event)
+            if target is None:
+                return Rejection(f"pow: the nonce tag must commit to a difficulty of {needed}")
+            if target < needed:
+                return Rejection(f"pow: the committed difficulty {target} is less than {needed}")
         return None
 
     return check
@@ -101,13 +122,29 @@ def protected_by_author_only(event: Event, client: Client, _now: int) -> Verdict
 
 def no_embedded_protected(event: Event, _client: Client, _now: int) -> Verdict:
     """Refuse reposts that carry a protected event with them (NIP-70)."""
-    if event.kind not in (KIND_REPOST, KIND_GENERIC_REPOST) or '"-"' not in event.content:
+    if event.kind not in (KIND_REPOST, KIND_GENERIC_REPOST) or not event.content:
         return None
     try:
         embedded = _decode_embedded(event.content)
     except (msgspec.MsgspecError, RecursionError):
         return None
-    return _EMBEDS_PROTECTED if any(tag[:1] == ["-"] for tag in embedded.tags) else None
+    return _EMBEDS_PROTECTED if ["-"] in embedded.tags else None
+
+
+def vanish_here(event: Event, client: Client, _now: int) -> Verdict:
+    """Take requests to vanish that are for this relay, or for all (NIP-62).
+
+    Whoever is refused otherwise, a request to vanish is not: no other check of an author's standing
+    may stand in its way.
+    """
+    if event.kind != KIND_VANISH:
+        return None
+    named = [tag[1] for tag in event.tags if tag[0] == "relay" and len(tag) > 1]
+    if not named:
+        return _NO_RELAY
+    if ALL_RELAYS in named or any(host_of(url) in client.hosts for url in named):
+        return None
+    return _OTHER_RELAY
 
 
 def no_search(filters: tuple[Filter, ...], _client: Client, _now: int) -> Verdict:

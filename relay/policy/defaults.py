@@ -7,6 +7,7 @@ from relay.policy.checks import (
     no_search,
     not_expired,
     protected_by_author_only,
+    vanish_here,
     within_size,
     within_time,
 )
@@ -29,6 +30,7 @@ def default_policy(
         not_expired,
         protected_by_author_only,
         no_embedded_protected,
+        vanish_here,
     ]
     if limits.min_pow_difficulty:
         checks.append(enough_work(limits))

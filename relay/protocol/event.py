@@ -32,6 +32,8 @@ KIND_VANISH: Final = 62
 """A request to vanish: everything by its author is to go (NIP-62)."""
 KIND_GIFT_WRAP: Final = 1059
 KIND_AUTH: Final = 22242
+REMOVING_KINDS: Final = frozenset({KIND_DELETION, KIND_VANISH})
+"""Requests that other events be removed: what was stored before them may be gone behind them."""
 MAX_KIND: Final = 65535
 
 Tag = tuple[str, ...]
@@ -69,6 +71,7 @@ class KindClass(enum.Enum):
     ADDRESSABLE = "addressable"
 
 
+_EXPIRATION_TAG: Final = b'["expiration","'
 _LETTERS: Final = frozenset(string.ascii_letters)
 
 _AFTER_PUBKEY: Final = 147
@@ -167,9 +170,30 @@ def expiration(event: Event) -> int | None:
     return min(int(value), MAX_TIMESTAMP)
 
 
+def has_expired(raw: bytes, now: int) -> bool:
+    """Tell whether the event with this canonical JSON has expired at `now` (NIP-40).
+
+    50 ns for an event without such a tag.
+    """
+    if _EXPIRATION_TAG not in raw:
+        return False
+    expires = expiration(decode_event(raw))
+    return expires is not None and expires <= now
+
+
 def is_protected(event: Event) -> bool:
     """Tell whether only its author may publish this event (NIP-70: a `["-"]` tag)."""
     return ("-",) in event.tags
+
+
+def committed_target(event: Event) -> int | None:
+    """Return the difficulty that the nonce tag commits to (NIP-13); `None` where it says none."""
+    for tag in event.tags:
+        if tag[0] == "nonce":
+            target = tag[2] if len(tag) > 2 else ""
+            is_number = target.isascii() and target.isdigit() and len(target) <= 3
+            return int(target) if is_number else None
+    return None
 
 
 def tag_keys(event: Event) -> frozenset[str]:

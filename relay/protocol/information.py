@@ -13,7 +13,7 @@ from relay.protocol.limits import Limits
 MEDIA_TYPE: Final = "application/nostr+json"
 """The content type of the document, and what a client names in `Accept` to get it."""
 
-SUPPORTED_NIPS: Final = (1, 9, 11, 40, 42, 45, 67, 70, 77)
+SUPPORTED_NIPS: Final = (1, 9, 11, 13, 40, 42, 45, 62, 67, 70, 77)
 """The NIPs that every relay of this software serves, in ascending order."""
 
 OPTIONAL_NIPS: Final[dict[str, tuple[int, ...]]] = {

@@ -39,6 +39,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How many seconds in the future an event's `created_at` may lie; `None`: any."""
     min_pow_difficulty: int = 0
     """Leading zero bits that an event's id must have (NIP-13)."""
+    require_pow_commitment: bool = False
+    """Whether the nonce tag must commit to at least `min_pow_difficulty` as well (NIP-13): who aims
+    at less may be lucky."""
     auth_required: bool = False
     """Whether a peer must authenticate before anything else (NIP-42)."""
 

@@ -11,6 +11,7 @@ and one frame.
 
 from typing import Final
 
+from relay.protocol.event import has_expired
 from relay.session.frames import text_frame, text_header
 from relay.session.transport import (
     Agreement,
@@ -33,6 +34,10 @@ class Published:
         """What follows the prefix in an EVENT message."""
         self.frames: dict[bytes, bytes] = {}
         self._blocks: bytes | None = None
+
+    def has_expired(self, now: int) -> bool:
+        """Tell whether it has expired at `now` (NIP-40)."""
+        return has_expired(self.tail[:-1], now)
 
     @property
     def blocks(self) -> bytes:

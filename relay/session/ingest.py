@@ -16,10 +16,14 @@ not yet answered is bounded for each connection by its reader, and for all by `i
 
 Known duplicates are answered before the signature is looked at: the id was recomputed from the
 content, so it can only be that very event. The memory of recent ids holds stored events only,
-which no attacker can bring about without a valid signature, and only such as are never replaced. A
-request for deletion empties it,
-before any event behind it is compared with that memory: so its signature is checked at once, and
-once more with its batch.
+which no attacker can bring about without a valid signature, and only such as are never replaced.
+From when a request for deletion, or to vanish, is examined until it is answered nothing is compared
+with that memory, and then it is emptied: what was stored may have to be refused behind it. Only a
+genuine request does that: so its signature is checked at once, and once more with its batch.
+
+A request to vanish whose author has written much is answered as unfinished: some of that is gone.
+It is committed again, until all is (`_finish_removals`), and is answered and published then, while
+others go on.
 """
 
 import math
@@ -31,7 +35,7 @@ import trio
 
 from relay.errors import CompanionLost, StoreError
 from relay.protocol.event import (
-    KIND_DELETION,
+    REMOVING_KINDS,
     Event,
     KindClass,
     Record,
@@ -77,6 +81,8 @@ REFUSED: Final = {
     Outcome.BURIED: "blocked: the relay has removed this event",
     Outcome.DELETED: "blocked: its author has asked for the deletion of this event",
     Outcome.EXPIRED: "invalid: the event has expired",
+    Outcome.BURIED: "blocked: this event was removed by the relay",
+    Outcome.VANISHED: "blocked: its author or recipient has asked to vanish from this relay",
 }
 _COMPLAINT_INTERVAL: Final = 1.0
 SHUTTING_DOWN: Final = "error: shutting down"
@@ -140,6 +146,11 @@ class Ingest:
         self._quiet = trio.lowlevel.ParkingLot()
         self._under_way = 0
         self._progress = trio.lowlevel.ParkingLot()
+        self._removing: set[str] = set()
+        # each is an event without an answer, of which a connection has not many
+        self._unfinished_sender, self._unfinished = trio.open_memory_channel[
+            tuple[_Submission, Record]
+        ](math.inf)
         self._failures = 0
         self._next_complaint = -math.inf
         self._unanswered = 0
@@ -183,6 +194,7 @@ class Ingest:
             nursery.start_soon(self._examine, examined[0])
             nursery.start_soon(self._commit, examined[1], committing[0])
             nursery.start_soon(self._conclude, committing[1])
+            nursery.start_soon(self._finish_removals)
             task_status.started()
 
     async def _examine(self, examined: trio.MemorySendChannel[_Examined]) -> None:
@@ -243,12 +255,12 @@ class Ingest:
             digest = event_digest(event)
             if digest is None:
                 self._refuse(submission, BAD_ID, touched)
-            elif event.id in recent:
+            elif event.id in recent and not self._removing:
                 self._answer_known(submission, _DUPLICATE, touched)
             else:
-                if event.kind == KIND_DELETION and verifier.problem(event, digest) is None:
-                    # what follows it must be judged by the store; and see `Publisher`
-                    recent.clear()
+                if event.kind in REMOVING_KINDS and verifier.problem(event, digest) is None:
+                    # what follows it must be judged by the store
+                    self._removing.add(event.id)
                 new.append(submission)
                 digests.append(digest)
         checks = [(submission.event, d) for submission, d in zip(new, digests, strict=True)]
@@ -362,11 +374,30 @@ class Ingest:
                         recent.add(event_id)
                     entries.append(LogEntry(seq, record))
                     self._answer(submission, ok_stored(event_id), touched)
+                elif outcome is Outcome.UNFINISHED:
+                    self._unfinished_sender.send_nowait((submission, record))
                 elif outcome in _KNOWN:
                     self._answer_known(submission, _KNOWN[outcome], touched)
                 else:
                     self._refuse(submission, REFUSED[outcome], touched)
         return entries
+
+    async def _finish_removals(self) -> None:
+        """Commit again what has more to remove, one at a time, and answer when it is done."""
+        async for submission, record in self._unfinished:
+            committed = [Committed(Outcome.UNFINISHED, 0)]
+            failure = None
+            while committed[0].outcome is Outcome.UNFINISHED and failure is None:
+                try:
+                    ticket = await self._committer.begin([record], self._core.now())
+                    committed = await self._committer.finish(ticket)
+                except StoreError as error:
+                    failure = f"error: {error}"
+                    self._complain(str(error))
+            touched: dict[Writer, None] = {}
+            batch = _Batch([submission], [record], None)
+            entries = self._answer_batch(batch, committed, failure, touched)
+            await self._publisher.publish(entries, touched)
 
     def _refuse(self, submission: _Submission, reason: str, touched: dict[Writer, None]) -> None:
         self._core.counters.events_refused += 1
@@ -379,6 +410,9 @@ class Ingest:
         self._answer(submission, ok(submission.event.id, accepted=True, reason=reason), touched)
 
     def _answer(self, submission: _Submission, answer: bytes, touched: dict[Writer, None]) -> None:
+        if self._removing and submission.event.id in self._removing:
+            self._core.recent_ids.clear()
+            self._removing.discard(submission.event.id)
         publisher = submission.publisher
         publisher.writer.stage_answer(text_frame(answer))
         publisher.answered()

@@ -23,7 +23,7 @@ from typing import Final
 import trio
 
 from relay.errors import StoreError
-from relay.protocol.event import KIND_DELETION, Event
+from relay.protocol.event import REMOVING_KINDS, Record, has_expired
 from relay.session.core import Core, Listener
 from relay.session.framing import Published
 from relay.session.writer import Writer
@@ -81,7 +81,7 @@ class Publisher:
 
     def _tell(self, entry: LogEntry, touched: dict[Writer, None]) -> None:
         seq, record = entry
-        listeners = self._listeners(record.event)
+        listeners = self._listeners(record)
         if listeners:
             event = Published(record.raw)
             delivered = 0
@@ -95,7 +95,7 @@ class Publisher:
     async def _tell_at_once(self, entry: LogEntry) -> None:
         seq, record = entry
         event = Published(record.raw)
-        listeners = self._listeners(record.event)
+        listeners = self._listeners(record)
         self._note(entry)
         delivered = 0
         for number, subscription in enumerate(listeners, 1):
@@ -104,13 +104,16 @@ class Publisher:
                 await trio.lowlevel.checkpoint()
         self._core.counters.deliveries += delivered
 
-    def _listeners(self, event: Event) -> list[Listener]:
-        """Return who wants `event` and may see it.
+    def _listeners(self, record: Record) -> list[Listener]:
+        """Return who wants an event and may see it; nobody, if it has expired meanwhile (NIP-40).
 
         A copy: a delivery may end a connection, and its subscriptions (see `BackPressure`), and
         others may come and go between two of them.
         """
+        event, raw = record
         listeners = list(self._core.matcher.match(event))
+        if listeners and has_expired(raw, self._core.now()):
+            return []
         reading = self._core.reading
         if listeners and reading.concerns(event):
             return [one for one in listeners if reading.may_read(event, one.reader)]
@@ -118,7 +121,7 @@ class Publisher:
 
     def _note(self, entry: LogEntry) -> None:
         """Make `entry` the last one of the published log."""
-        if entry.record.event.kind == KIND_DELETION:
+        if entry.record.event.kind in REMOVING_KINDS:
             # some of them may be gone now, and be answered differently when sent again
             self._core.recent_ids.clear()
         if entry.record.event.kind in self._core.noted_kinds:

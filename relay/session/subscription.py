@@ -30,7 +30,7 @@ import trio
 
 from relay.errors import StoreError
 from relay.policy.verdict import Client
-from relay.protocol.event import expiration
+from relay.protocol.event import has_expired
 from relay.protocol.filters import Filter, matches_any
 from relay.protocol.messages import closed, eose, event_prefix
 from relay.session.backlog import Backlog
@@ -71,6 +71,7 @@ class Subscription:
     """One subscription of one connection: `begin` it, then `run` it. `close` ends it."""
 
     __slots__ = (
+        "_asked_at",
         "_backlog",
         "_behind",
         "_closed",
@@ -114,6 +115,7 @@ class Subscription:
         """Every matching event up to this seq was handed to the writer, waits in the backlog, or
         was dropped and counted."""
         self._query: Query | None = None
+        self._asked_at = 0
         self._backlog: Backlog | None = None
         """`None` while nothing waits."""
         self._patience = math.inf
@@ -169,7 +171,8 @@ class Subscription:
         try:
             guard = core.reading.guard(self._owner)
             limit = core.limits.default_limit
-            query = core.reader.query(self._filters, limit, core.now(), guard)
+            self._asked_at = core.now()
+            query = core.reader.query(self._filters, limit, self._asked_at, guard)
             self.position = query.position
             self._query = query
             if self.writer.has_room and not core.turns.are_waited_for and query.lookup is None:
@@ -320,6 +323,8 @@ class Subscription:
             await self._wait_room()
             while backlog and writer.has_room:
                 _, event = backlog.popleft()
+                if event.has_expired(self._core.now()):
+                    continue
                 self._stage(event)
                 self._core.counters.deliveries += 1
             writer.flush()
@@ -353,6 +358,10 @@ class Subscription:
         page = query.page(page_events, capacity.page_bytes // work, core.page_budget())
         if page.finished:
             self._query = None
+        now = core.now()
+        if now != self._asked_at:
+            # the query goes by the time when it began
+            page = Page([raw for raw in page.rows if not has_expired(raw, now)], page.finished)
         core.counters.deliveries += len(page.rows)
         return page
 
@@ -387,7 +396,7 @@ class Subscription:
             for _, record in entries
             if matches_any(self._filters, record.event)
             and core.reading.may_read(record.event, self._owner)
-            and ((expires := expiration(record.event)) is None or expires > now)
+            and not has_expired(record.raw, now)
         ]
         core.counters.deliveries += len(rows)
         return rows, reached

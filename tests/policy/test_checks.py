@@ -12,6 +12,7 @@ from tests.corpus import Author
 
 NOW = 1_700_000_000
 AUTHOR = Author("policy")
+ELSEWHERE = "invalid: this request to vanish names other relays only"
 
 
 class Somebody:
@@ -67,6 +68,72 @@ def test_work_is_counted_in_bits_not_in_digits() -> None:
     assert judge(mined, min_pow_difficulty=8) == "pow: difficulty 7 is less than 8"
 
 
+@pytest.mark.parametrize(
+    ("nonce", "reason"),
+    [
+        (["nonce", "{}", "8"], None),
+        (["nonce", "{}", "30"], None),
+        (["nonce", "{}", "7"], "pow: the committed difficulty 7 is less than 8"),
+        (["nonce", "{}"], "pow: the nonce tag must commit to a difficulty of 8"),
+        (["nonce", "{}", "many"], "pow: the nonce tag must commit to a difficulty of 8"),
+        (["t", "{}", "8"], "pow: the nonce tag must commit to a difficulty of 8"),
+    ],
+)
+def test_the_committed_difficulty_counts_if_asked_for(nonce: list[str], reason: str | None) -> None:
+    mined = next(
+        event
+        for number in range(10_000)
+        if (event := note("", [[part.format(number) for part in nonce]])).id.startswith("00")
+    )
+    assert judge(mined, min_pow_difficulty=8) is None
+    assert judge(mined, min_pow_difficulty=8, require_pow_commitment=True) == reason
+
+
+def test_more_work_than_was_committed_to_does_not_make_up_for_it() -> None:
+    lucky = next(
+        e for n in range(10_000) if (e := note("", [["nonce", str(n), "1"]])).id.startswith("0")
+    )
+    assert judge(lucky, min_pow_difficulty=2, require_pow_commitment=True) is not None
+
+
+@pytest.mark.parametrize(
+    ("relays", "reason"),
+    [
+        (["wss://relay.example.com"], None),
+        (["wss://RELAY.example.com:444/path"], None),
+        (["wss://elsewhere.example.com", "wss://relay.example.com/"], None),
+        (["ALL_RELAYS"], None),
+        (["wss://elsewhere.example.com", "ALL_RELAYS"], None),
+        (["all_relays"], ELSEWHERE),
+        (
+            ["wss://elsewhere.example.com"],
+            ELSEWHERE,
+        ),
+        (
+            ["wss://relay.example.com.evil.com"],
+            ELSEWHERE,
+        ),
+        (["http://[::1"], ELSEWHERE),
+        ([""], ELSEWHERE),
+        ([], "invalid: a request to vanish must name a relay"),
+    ],
+)
+def test_a_request_to_vanish_names_this_relay_or_all(relays: list[str], reason: str | None) -> None:
+    request = AUTHOR.sign(62, "", [["relay", relay] for relay in relays], NOW)
+    assert judge(request) == reason
+    # who asks need not be in good standing, nor have worked for it
+    assert judge(request, min_pow_difficulty=200, require_pow_commitment=True) == reason
+
+
+def test_a_relay_tag_without_a_value_names_no_relay() -> None:
+    request = AUTHOR.sign(62, "", [["relay"], ["r", "ALL_RELAYS"]], NOW)
+    assert judge(request) == "invalid: a request to vanish must name a relay"
+
+
+def test_only_a_tag_of_one_item_protects() -> None:
+    assert judge(note("", [["-", "x"], ["t", "-"], ["--"]])) is None
+
+
 def test_a_protected_event_is_taken_from_its_authenticated_author_only() -> None:
     protected = note("members only", [["-"]])
     assert judge(protected, AUTHOR.pubkey) is None
@@ -83,7 +150,16 @@ def test_a_repost_must_not_embed_a_protected_event(kind: int) -> None:
     reason = judge(AUTHOR.sign(kind, protected, [], NOW))
     assert reason is not None
     assert reason.startswith("blocked: ")
+    for spelled in (
+        protected.replace('"-"', '"\\u002d"'),
+        protected.replace('["-"]', '[\n "-" ]').replace(":", " : "),
+        protected.replace('[["t","x"]', '[[1],["t","x"]'),
+        " \n" + protected + " ",
+        '{"tags":[["-"]]}',
+    ):
+        assert judge(AUTHOR.sign(kind, spelled, [], NOW)) == reason, spelled
     assert judge(AUTHOR.sign(kind, open_one, [], NOW)) is None
+    assert judge(AUTHOR.sign(kind, '{"tags":[["-","x"],["x","-"]]}', [], NOW)) is None
     assert judge(AUTHOR.sign(kind, "", [], NOW)) is None
     assert judge(AUTHOR.sign(1, protected, [], NOW)) is None, "a note may quote what it likes"
 

@@ -79,7 +79,7 @@ def test_every_field_of_the_text_can_be_told() -> None:
             "subscription": [{"amount": 5_000_000, "unit": "msats", "period": 2_592_000}],
             "publication": [{"amount": 100, "unit": "msats", "kinds": [4]}],
         },
-        "supported_nips": [1, 9, 11, 40, 42, 45, 67, 70, 77],
+        "supported_nips": [1, 9, 11, 13, 40, 42, 45, 62, 67, 70, 77],
         "software": SOFTWARE,
         "version": "1.2",
     }
@@ -127,7 +127,8 @@ def test_what_is_unlimited_is_not_advertised() -> None:
 
 
 def test_every_limit_but_the_internal_ones_is_advertised() -> None:
-    limits = {field.name for field in msgspec.structs.fields(Limits)} - {"max_filter_values"}
+    internal = {"max_filter_values", "require_pow_commitment"}
+    limits = {field.name for field in msgspec.structs.fields(Limits)} - internal
     everything = Limits(created_at_lower_limit=1)
     assert told(limits=everything)["limitation"].keys() >= limits
 

@@ -30,15 +30,15 @@ from relay.protocol.filters import Filter, matches_any
 from relay.protocol.hyperloglog import HyperLogLog
 from relay.store.api import EventReader, Guard, LogEntry, Query, Terms
 from relay.store.memory import MemoryStore
-from relay.store.semantics import address
-from relay.store.sqlite import counting, entries, keys, planner, query, scans, words
+from relay.store.semantics import address, is_unfinished
+from relay.store.sqlite import counting, entries, keys, planner, query, scans, words, writer
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.writer import SQLiteWriter
 from tests.faults.store_files import check_whole
 from tests.store.making import NOW, Hiding, always, author, counted, drain, listed, never
 
 AUTHORS = [author(number) for number in (1, 2, 3)]
-KINDS = [0, 1, 1, 1, 7, 10_002, 30_023]
+KINDS = [0, 1, 1, 1, 7, 1_059, 10_002, 30_023]
 TIMES = [0, 1, 100, 100, 100, 101, 102, MAX_TIMESTAMP]
 PREFIXES = ["0" * 16, "f" * 16, "abcdef00" * 2, "abcdef0", "abcdef1", "8", ""]
 VALUES = ["", "a", "b", 'q"', "b\\", "a:b"]
@@ -122,6 +122,7 @@ class Paged:
 
 class Stores(RuleBasedStateMachine):
     patches: ClassVar[list[tuple[object, str, object]]] = []
+    removes_bit_by_bit: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,8 +195,18 @@ class Stores(RuleBasedStateMachine):
         self.seen += fresh
         self.both_commit(batch, Terms(expected=expected, erase=tuple(erase), bury=tuple(bury)))
 
+    @rule(data=st.data(), by=st.sampled_from(AUTHORS), at=st.sampled_from(TIMES))
+    def vanish(self, data: st.DataObject, by: str, at: int) -> None:
+        batch = [made("", by, at, 62, [])]
+        if self.seen and not self.removes_bit_by_bit:
+            batch += data.draw(st.lists(st.sampled_from(self.seen), max_size=3), "around")
+        self.both_commit(data.draw(st.permutations(batch), "order"))
+        self.seen += batch[:1]
+
     def both_commit(self, batch: list[Record], terms: Terms | None = None) -> None:
         committed = self.writer.commit(batch, self.now, terms)
+        while is_unfinished(committed):
+            committed = self.writer.commit(batch, self.now, terms)
         assert committed == self.plain_writer.commit(batch, self.now, terms)
 
     @rule(seconds=st.integers(0, 3), amount=st.sampled_from([0, 100]))
@@ -340,7 +351,11 @@ def two_bits(secret: bytes, data: bytes) -> int:
 
 
 class SmallSteps(Stores):
-    patches = SMALL_STEPS
+    patches: ClassVar[list[tuple[object, str, object]]] = [
+        *SMALL_STEPS,
+        (writer, "_REMOVED_AT_ONCE", 2),
+    ]
+    removes_bit_by_bit = True
 
 
 class FewHashes(Stores):

@@ -180,10 +180,11 @@ class SQLiteWriter:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 batch = _Batch(self._connection, self._keys, head, now)
-                if terms is not None and not batch.holds(terms.expected):
+                expected = batch.expected_places(terms.expected) if terms is not None else ()
+                if expected is None:
                     self._roll_back()
                     return all_alike(Outcome.CONFLICT, records)
-                if terms is not None and not self._erase(terms):
+                if terms is not None and not self._erase(terms, expected):
                     outcomes = all_alike(Outcome.UNFINISHED, records)
                 else:
                     outcomes = batch.judge(records, self._rare_tombstones, self._unfinished)
@@ -319,31 +320,37 @@ class SQLiteWriter:
             schema.note_rare_tombstones(self._connection)
             self._rare_tombstones = True
 
-    def _erase(self, terms: Terms) -> bool:
+    def _erase(self, terms: Terms, expected: Collection[int]) -> bool:
         """Remove what the terms name, and bury what is not to come back; tell whether that was all.
 
-        No more than `_REMOVED_AT_ONCE` events are removed.
+        No more than `_REMOVED_AT_ONCE` events are removed. The versions at the places `expected` go
+        with the last of them, else the terms would not hold the next time.
         """
         filters = list(terms.erase)
         if terms.bury:
             filters.append(Filter(ids=frozenset(terms.bury)))
             self._bury([(id_prefix(one), _buried_subject(one), _FOREVER) for one in terms.bury])
             self._expect_rare_tombstones()
-        left = _REMOVED_AT_ONCE
+        found: dict[int, None] = {}
+        last: dict[int, None] = {}
         for filter_ in filters:
-            places = matching_places(self._connection, self._keys, filter_, left + 1)
-            if not places:
-                continue
+            most = len(found) + len(expected) + _REMOVED_AT_ONCE + 1
+            for place in matching_places(self._connection, self._keys, filter_, most):
+                (last if place in expected else found)[place] = None
+            if len(found) > _REMOVED_AT_ONCE:
+                self._remove_at(list(found)[:_REMOVED_AT_ONCE])
+                return False
+        self._remove_at([*found, *last])
+        return True
+
+    def _remove_at(self, places: Sequence[int]) -> None:
+        if places:
             found: list[Any] = self._connection.execute(
                 "SELECT place, seq FROM carray(?) AS wanted"
                 " CROSS JOIN event ON place = wanted.value",
-                (apsw.carray(places[:left]),),
+                (apsw.carray(array("q", places)),),
             ).fetchall()
             self._remove(found)
-            if len(places) > left:
-                return False
-            left -= len(places)
-        return True
 
     def _bury(self, tombstones: Iterable[tuple[int, str, int]]) -> None:
         self._connection.executemany(
@@ -409,15 +416,18 @@ class _Batch:
         self.changes = _Changes()
         self._current: dict[str, _Row | None] = {}  # versions as the batch has changed them
 
-    def holds(self, expected: Mapping[str, str | None]) -> bool:
-        """Tell whether these are the current versions, by address; see `Terms.expected`."""
+    def expected_places(self, expected: Mapping[str, str | None]) -> set[int] | None:
+        """Return where these current versions are; `None`: others are. See `Terms.expected`."""
         versions = self._versions({self._keys.address(name) for name in expected})
+        places = set()
         for name, event_id in expected.items():
             row = versions.get(name)
             current = row.event.id if row is not None and self._is_visible(row) else None
             if current != event_id:
-                return False
-        return True
+                return None
+            if row is not None:
+                places.add(row.place)
+        return places
 
     def judge(
         self, records: Sequence[Record], rare_tombstones: bool, unfinished: Collection[str]
@@ -510,13 +520,15 @@ class _Batch:
         expires = expiration(event)
         if expires is not None and expires <= self._now:
             return Committed(Outcome.EXPIRED, 0)
-        if self._is_stored(event.id):
-            return Committed(Outcome.DUPLICATE, 0)
+        is_stored = self._is_stored(event.id)
         if self._rare_tombstones or self.changes.rare_tombstones:
             if _buried_subject(event.id) in self._known.tombstones:
                 return Committed(Outcome.BURIED, 0)
-            if self._has_vanished(candidate):
+            # of what vanishes some may be there still, but only the request stays
+            if not (is_stored and event.kind == KIND_VANISH) and self._has_vanished(candidate):
                 return Committed(Outcome.VANISHED, 0)
+        if is_stored:
+            return Committed(Outcome.DUPLICATE, 0)
         if self._is_deleted(candidate):
             return Committed(Outcome.DELETED, 0)
         if candidate.address is not None:
@@ -527,10 +539,9 @@ class _Batch:
                 if visible and not supersedes(event, version.created_at, version.id):
                     return Committed(Outcome.SUPERSEDED, 0)
                 self._remove(current)
-        if event.kind == KIND_VANISH:
-            if not self._vanish(event):
-                self.changes.unfinished[event.id] = candidate.raw
-                return Committed(Outcome.UNFINISHED, 0)
+        if event.kind == KIND_VANISH and not self._vanish(event):
+            self.changes.unfinished[event.id] = candidate.raw
+            return Committed(Outcome.UNFINISHED, 0)
         self.head += 1
         row = _Row(self._free_place(candidate), self.head, event, expires)
         tags = tag_keys(event)
