@@ -81,7 +81,6 @@ REFUSED: Final = {
     Outcome.BURIED: "blocked: the relay has removed this event",
     Outcome.DELETED: "blocked: its author has asked for the deletion of this event",
     Outcome.EXPIRED: "invalid: the event has expired",
-    Outcome.BURIED: "blocked: this event was removed by the relay",
     Outcome.VANISHED: "blocked: its author or recipient has asked to vanish from this relay",
 }
 _COMPLAINT_INTERVAL: Final = 1.0

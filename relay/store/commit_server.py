@@ -57,6 +57,8 @@ def serve_commits(connection: socket.socket, writer: EventWriter) -> None:
     # `recv` would allocate a megabyte for each call, and give most of it back
     received = memoryview(bytearray(_RECEIVE_BYTES))
     housekeeping = _Housekeeping(writer)
+    # an earlier process may have left something to go on with
+    housekeeping.note_commit()
     while True:
         patience = housekeeping.patience
         if patience is not None:
@@ -147,8 +149,8 @@ class _Housekeeping:
         self._writer = writer
         self._failed = False
         self._goes_on = False
-        self._commits = 1
-        """Since the last merges. An earlier process may have left something to go on with."""
+        self._commits = 0
+        """Since the last merges."""
 
     def note_commit(self) -> None:
         """Take notice of a request."""
@@ -177,6 +179,7 @@ class _Housekeeping:
             if due and self._commits:
                 self._commits = 0
                 self._failed = False
+                # as if something had been committed, if there is more to do
                 self._commits = int(self._writer.maintain())
             if quiet and not self._failed:
                 self._writer.index(_INDEXED_AT_ONCE)

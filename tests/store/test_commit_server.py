@@ -157,8 +157,9 @@ class IndexingWriter(CountingWriter):
         self.portions.append(len(self.transactions))
         return self.indexed
 
-    def maintain(self) -> None:
+    def maintain(self) -> bool:
         self.maintained += 1
+        return False
 
 
 def test_a_request_to_index_keeps_its_place_between_batches() -> None:
