@@ -134,9 +134,12 @@ class Publisher:
         while log.position < until:
             before = log.position
             tail = reader.tail(before, _GAP_ENTRIES, _GAP_BYTES, self._core.now())
-            for entry in tail.entries:
-                if entry.seq > until:
-                    break
+            entries = [entry for entry in tail.entries if entry.seq <= until]
+            # who may see the first of them may depend on what another of its transaction says
+            for _, (event, _) in entries:
+                if event.kind in self._core.noted_kinds:
+                    self._core.note(event)
+            for entry in entries:
                 self._tell(entry, touched)
             if tail.position <= before:
                 log.skip_to(until)

@@ -237,6 +237,11 @@ class Steward:
             if outcome is Outcome.STORED
         ]
         self._core.counters.events_stored += len(entries)
+        # Who may see the first of them may depend on what another says: so the offices know the
+        # relay's own before anybody is told of one.
+        for _, (event, _) in entries:
+            if event.pubkey == self.pubkey and event.kind in self._own_kinds:
+                self.note(event)
         await self._publisher.publish(entries, {})
 
     def _signed(self, drafts: Sequence[Draft]) -> tuple[list[Record], dict[str, str | None]]:

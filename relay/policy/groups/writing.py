@@ -25,7 +25,7 @@ def demand_writable(around: Surroundings, event: Event, now: int) -> None:
     Raises `Refused`.
     """
     directory, settings = around.directory, around.settings
-    if not directory and settings.unmanaged == "accept":
+    if event.kind in kinds.REQUESTS or (not directory and settings.unmanaged == "accept"):
         return
     managed = False
     for tag in event.tags:

@@ -90,6 +90,7 @@ class Relay:
         return self.decide(asked).reason
 
     def decide(self, asked: Event) -> Ruling:
+        assert self.groups.check(asked, Visitor(), self.now) is None, "the ruling alone decides"
         ruling = self.groups.rule(asked, Visitor(), self.now)
         if ruling.accepted:
             assert not ruling.reason

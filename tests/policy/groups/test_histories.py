@@ -158,7 +158,7 @@ def restarted(relay: Relay, stored: Sequence[Event]) -> Groups:
     return groups
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(actions, min_size=10, max_size=30), st.randoms(use_true_random=False))
 def test_any_history_follows_the_plain_rules_and_survives_a_restart(
     history: list[tuple[Any, ...]], chance: Any
@@ -185,7 +185,7 @@ FLOURISHING: list[tuple[Any, ...]] = [
 ]
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(actions, min_size=15, max_size=40), st.randoms(use_true_random=False))
 def test_any_history_of_groups_that_flourish(history: list[tuple[Any, ...]], chance: Any) -> None:
     relay, plain = played([*FLOURISHING, *history])
