@@ -108,7 +108,7 @@ def test_a_user_is_removed_with_all_roles() -> None:
 
 def test_a_moderator_removes_nobody_who_has_a_role() -> None:
     relay = with_group()
-    for others in ([ANN], [CARL, ANN], [BOB]):
+    for others in ([ANN], [CARL, ANN], [ANN, CARL], [BOB]):
         people = [["p", pubkey] for pubkey in others]
         assert relay.ask(BOB, 9001, "tea", *people).startswith("restricted: ")
     assert relay.members("tea") == [ANN, BOB, CARL]
@@ -266,3 +266,5 @@ def test_references_of_moderation_events_are_compared() -> None:
     assert relay.ask(ANN, 9002, "tea", edit, ["previous", "00000000"]).startswith("invalid: ")
     assert relay.ask(ANN, 9002, "tea", edit).startswith("invalid: ")
     assert relay.ask(ANN, 9002, "tea", edit, ["previous", known]) == ""
+    assert relay.ask(DORA, 9021, "tea", ["previous", "00000000"]).startswith("invalid: ")
+    assert relay.ask(DORA, 9021, "tea", ["previous", known]) == ""

@@ -40,6 +40,22 @@ def test_a_document_by_somebody_else_changes_nothing() -> None:
     assert relay.groups.directory.get("coffee") is None
 
 
+def test_an_older_document_changes_nothing() -> None:
+    relay = with_group()
+    for at in (relay.now - 100, 0):
+        relay.groups.note(event(SELF, 39001, [["d", "tea"], ["p", DORA, "admin"]], at))
+        relay.groups.note(event(SELF, 39000, [["d", "tea"], ["private"]], at))
+    assert relay.ask(DORA, 9000, "tea", ["p", DORA]).startswith("restricted: ")
+    assert not relay.groups.directory.private
+    # of two of the same second, the one with the lower id is current (NIP-01)
+    rivals = [event(SELF, 39000, [["d", "tea"], ["name", name]], relay.now) for name in "abcd"]
+    for rival in rivals:
+        relay.groups.note(rival)
+    group = relay.groups.directory.get("tea")
+    assert group is not None
+    assert group.metadata.name == min(rivals, key=lambda one: one.id).tags[1][1]
+
+
 # --- Members, kinds --------------------------------------------------------------------------
 
 
