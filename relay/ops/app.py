@@ -29,6 +29,7 @@ from relay.protocol.identity import Identity
 from relay.protocol.verify import SignatureVerifier
 from relay.session.accept import open_listeners
 from relay.session.administration import Administration
+from relay.session.archive import StoreArchive
 from relay.session.committer import Committer, LocalCommitter, ProcessCommitter
 from relay.session.core import BackPressure, Capacity, Core, Journal, Timing
 from relay.session.offers import Offers
@@ -81,7 +82,8 @@ async def _serve(config: Config) -> int:
         try:
             committer, reader = await _open_store(config, journal, nursery)
             try:
-                appointed = appoint(config, identity)
+                archive = StoreArchive(reader, lambda: int(time.time()))
+                appointed = appoint(config, identity, archive)
                 core = _core(config, reader, journal, identity, appointed)
                 # asked only by requests, which only a server can pass on
                 metrics = Metrics(core.counters, lambda: _running(server).statistics(), log_lines)

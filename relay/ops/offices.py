@@ -6,6 +6,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from relay.ops.config import Config
+from relay.policy.groups.office import Groups
+from relay.policy.groups.surroundings import Archive
 from relay.policy.management import Management, ManagementRules
 from relay.policy.membership import Membership, MembershipRules
 from relay.policy.reading import ReadingRule
@@ -34,8 +36,24 @@ class Appointed(NamedTuple):
     request_checks: tuple[RequestCheck, ...]
 
 
-def appoint(config: Config, identity: Identity) -> Appointed:
-    """Return the offices of a relay with this identity."""
+class Staff:
+    """Who is who on this relay: the `People` of `relay.policy.groups`."""
+
+    def __init__(self, membership: Membership, admins: frozenset[str]) -> None:
+        self._membership = membership
+        self._admins = admins
+
+    def is_admin(self, pubkey: str) -> bool:
+        """Tell whether `pubkey` is an administrator's."""
+        return pubkey in self._admins
+
+    def is_member(self, pubkey: str) -> bool:
+        """Tell whether `pubkey` is a member of the relay; of one without members, everybody is."""
+        return not self._membership.rules.enabled or self._membership.is_member(pubkey)
+
+
+def appoint(config: Config, identity: Identity, archive: Archive) -> Appointed:
+    """Return the offices of a relay with this identity, which look things up in `archive`."""
     membership = Membership(
         MembershipRules(
             enabled=config.membership.enabled,
@@ -59,12 +77,19 @@ def appoint(config: Config, identity: Identity) -> Appointed:
         identity.pubkey,
         membership,
     )
+    offices: tuple[Office, ...] = (membership, management)
+    rules: tuple[ReadingRule, ...] = (RecordsAreHidden(identity.pubkey, config.administrators),)
+    if config.groups.enabled:
+        staff = Staff(membership, config.administrators)
+        groups = Groups(identity.pubkey, config.groups, staff, archive)
+        offices += (groups,)
+        rules += (groups.reading,)
     return Appointed(
         # members first: management looks at who is one
-        offices=(membership, management),
+        offices=offices,
         membership=membership,
         management=management,
-        reading_rules=(RecordsAreHidden(identity.pubkey, config.administrators),),
+        reading_rules=rules,
         request_checks=(membership.judge_request,),
     )
 
@@ -79,6 +104,7 @@ def announcement(config: Config, management: Management) -> Announcement:
             search=config.search,
             membership=config.membership.enabled,
             management=bool(config.administrators),
+            groups=config.groups.enabled,
         ),
         own_key=management.own_key,
         restricted_writes=management.restricts_writing,

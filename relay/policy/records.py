@@ -9,6 +9,7 @@ taken off a list leaves an empty record behind: in a log nothing can be missing.
     information                    how they have the relay describe itself         (management)
     audit                          what they did, one record for each call         (management)
     member, role, claim            who belongs to the relay, how, by which code    (membership)
+    group                          which invite codes of a group are open          (groups)
 """
 
 from collections.abc import Set as AbstractSet

@@ -13,6 +13,7 @@ import trio
 from relay.policy.groups.office import Groups
 from relay.policy.groups.settings import GroupSettings
 from relay.policy.reading import PrivateKinds, ReadingRules
+from relay.policy.records import RecordsAreHidden
 from relay.protocol.event import Event, first_value
 from relay.protocol.identity import Identity
 from relay.session.archive import StoreArchive
@@ -55,7 +56,9 @@ async def serve_groups(
         nursery,
         reader=reader,
         committer=committer,
-        reading=ReadingRules([PrivateKinds(), groups.reading]),
+        reading=ReadingRules(
+            [PrivateKinds(), RecordsAreHidden(RELAY.pubkey, {OPERATOR.pubkey}), groups.reading]
+        ),
         identity=RELAY,
         offices=[groups],
         timing=Timing(follow_interval=0.01),

@@ -2,8 +2,8 @@
 
     39000  metadata          39001  who has which roles      39002  members
     39003  the roles         39005  pinned events
-    30078  the group's record, which nobody is shown but the relay's admins: the invite codes that
-           are open, or that the group has been deleted
+    30078  the group's record (`relay.policy.records`), which only the relay's admins are shown: the
+           invite codes that are open; it is taken off the list when the group is deleted
 
 What is written here is read here, and nothing else keeps a group's state.
 """
@@ -15,13 +15,12 @@ from typing import Final, NamedTuple
 from relay.policy.groups import kinds
 from relay.policy.groups.metadata import Metadata
 from relay.policy.groups.roles import DESCRIPTIONS, Role, known_roles
+from relay.policy.records import read_record, record_draft
 from relay.policy.ruling import Draft
-from relay.protocol.event import Event, Tag
+from relay.protocol.event import Event, identifier
 from relay.protocol.filters import Filter
 
-_RECORD: Final = "trio-relay/groups/"
-_INVITE: Final = "invite"
-_DELETED: Final = "deleted"
+_LIST: Final = "group"
 is_hex64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 """Match an id or a public key."""
 is_address: Final = re.compile(
@@ -80,16 +79,12 @@ def pins_document(group_id: str, pins: Iterable[Pin]) -> Draft:
 
 def record_document(group_id: str, invites: Iterable[Invite]) -> Draft:
     """Return the record of a group that is there."""
-    tags: list[Tag] = [("d", _RECORD + group_id)]
-    for invite in invites:
-        expires = "" if invite.expires is None else str(invite.expires)
-        tags.append((_INVITE, invite.code, invite.event_id, expires))
-    return Draft(kinds.APPLICATION_DATA, tuple(tags))
+    return record_draft(_LIST, group_id, {"invites": [tuple(invite) for invite in invites]})
 
 
 def deletion_document(group_id: str) -> Draft:
     """Return the record of a group that has been deleted."""
-    return Draft(kinds.APPLICATION_DATA, (("d", _RECORD + group_id), (_DELETED,)))
+    return record_draft(_LIST, group_id, None)
 
 
 def documents_filter(group_id: str, own_key: str) -> Filter:
@@ -101,14 +96,18 @@ def documents_filter(group_id: str, own_key: str) -> Filter:
     )
 
 
-def record_group(identifier: str) -> str | None:
-    """Return whose record a private record with this `d` is; `None` if it is of another sort."""
-    return identifier.removeprefix(_RECORD) if identifier.startswith(_RECORD) else None
+def group_of(event: Event) -> str | None:
+    """Return which group one of the relay's own events is about; `None` if about none."""
+    if event.kind in kinds.DOCUMENTS:
+        return identifier(event)
+    record = read_record(event)
+    return record.item if record is not None and record.list == _LIST else None
 
 
 def says_deleted(event: Event) -> bool:
-    """Tell whether a record says that its group has been deleted."""
-    return (_DELETED,) in event.tags
+    """Tell whether this is the record of a group that has been deleted."""
+    record = read_record(event)
+    return record is not None and record.value is None
 
 
 def read_admins(event: Event) -> dict[str, tuple[Role, ...]]:
@@ -130,8 +129,7 @@ def read_pins(event: Event) -> tuple[Pin, ...]:
 
 def read_invites(event: Event) -> dict[str, Invite]:
     """Read the invites of a record."""
-    return {
-        tag[1]: Invite(tag[1], tag[2], int(tag[3]) if tag[3] else None)
-        for tag in event.tags
-        if tag[0] == _INVITE
-    }
+    record = read_record(event)
+    if record is None or record.value is None:
+        return {}
+    return {invite[0]: Invite(*invite) for invite in record.value.get("invites", ())}

@@ -26,6 +26,3 @@ REQUESTS: Final = MODERATION | {JOIN_REQUEST, LEAVE_REQUEST}
 """Everything that is asked of the relay."""
 DOCUMENTS: Final = frozenset(range(METADATA, PINS + 1))
 """What only the relay may say about a group."""
-
-APPLICATION_DATA: Final = 30078
-"""Kind of the relay's private records (NIP-78)."""

@@ -21,6 +21,7 @@ from relay.policy.groups.state import Directory, Group
 from relay.policy.groups.surroundings import Archive, People, Surroundings
 from relay.policy.groups.timeline import demand_references, demand_timely
 from relay.policy.groups.writing import demand_not_a_document, demand_writable
+from relay.policy.records import KIND_RECORD
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Client, Rejection, Verdict
 from relay.protocol.event import Event
@@ -39,7 +40,7 @@ _KNOWN: Final = frozenset(
         kinds.LEAVE_REQUEST,
     }
 )
-_OWN_KINDS: Final = kinds.DOCUMENTS | {kinds.APPLICATION_DATA}
+_OWN_KINDS: Final = kinds.DOCUMENTS | {KIND_RECORD}
 _PASSED_OVER: Final = frozenset[int]()
 
 

@@ -3,7 +3,6 @@
     private group   every event whose `h` tag names it: members only
     hidden group    its documents (39000 to 39005): members only
     invite codes    9009: the group's admins; a request that names a code: its author as well
-    the records     what the relay keeps about groups for itself: the relay's admins
 
 The relay's admins see everything. Who was added to or removed from a private group sees the 9000
 and 9001 that name them, member or not: by these a client knows where its user stands.
@@ -15,7 +14,6 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from relay.policy.groups import kinds
-from relay.policy.groups.documents import record_group
 from relay.policy.groups.moderation import is_group_admin
 from relay.policy.groups.state import Directory, Group
 from relay.policy.groups.surroundings import Surroundings
@@ -25,7 +23,7 @@ from relay.protocol.filters import Filter
 
 _WITH_CODES: Final = frozenset({kinds.CREATE_INVITE, kinds.JOIN_REQUEST})
 _ABOUT_USERS: Final = frozenset({kinds.PUT_USER, kinds.REMOVE_USER})
-_OF_SOME_KINDS: Final = kinds.DOCUMENTS | _WITH_CODES | {kinds.APPLICATION_DATA}
+_OF_SOME_KINDS: Final = kinds.DOCUMENTS | _WITH_CODES
 _KIND_DIGITS: Final = frozenset([b"%d" % kind for kind in _OF_SOME_KINDS])
 _H_TAG: Final = b'["h","'
 
@@ -35,7 +33,7 @@ _ADMINS_ONLY: Final = Rejection("auth-required: invite codes are shown to the gr
 
 
 class GroupReading:
-    """The `ReadingRule` of groups. Without groups it concerns nothing but the relay's records."""
+    """The `ReadingRule` of groups. Without groups it concerns nothing."""
 
     def __init__(self, around: Surroundings) -> None:
         self._around = around
@@ -56,7 +54,7 @@ class GroupReading:
     def _made_filters(self) -> tuple[Filter, ...]:
         directory = self._directory
         own_key = frozenset({directory.own_key})
-        filters = [Filter(authors=own_key, kinds=frozenset({kinds.APPLICATION_DATA}))]
+        filters: list[Filter] = []
         if directory:
             filters.append(Filter(kinds=_WITH_CODES))
         if directory.private:
@@ -82,11 +80,7 @@ class GroupReading:
         directory = self._directory
         if event.kind in _WITH_CODES:
             return first_value(event, "code") is not None and bool(self._groups(event))
-        if event.pubkey != directory.own_key:
-            return False
-        if event.kind == kinds.APPLICATION_DATA:
-            return record_group(identifier(event)) is not None
-        return identifier(event) in directory.hidden
+        return event.pubkey == directory.own_key and identifier(event) in directory.hidden
 
     def may_concern(self, raw: bytes) -> bool:
         """Tell the same of canonical JSON; true when it may be so."""
@@ -101,8 +95,6 @@ class GroupReading:
             return False
         if any(around.is_relay_admin(pubkey) for pubkey in authenticated):
             return True
-        if event.kind == kinds.APPLICATION_DATA and event.pubkey == self._directory.own_key:
-            return record_group(identifier(event)) is None
         if event.kind in kinds.DOCUMENTS:
             group = self._directory.get(identifier(event))
             return group is None or self._admits(group, authenticated)

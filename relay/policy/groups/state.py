@@ -15,16 +15,17 @@ from relay.policy.groups import kinds
 from relay.policy.groups.documents import (
     Invite,
     Pin,
+    group_of,
     read_admins,
     read_invites,
     read_members,
     read_pins,
-    record_group,
     says_deleted,
 )
 from relay.policy.groups.metadata import Metadata, read_metadata
 from relay.policy.groups.roles import Role
-from relay.protocol.event import Event, identifier
+from relay.policy.records import KIND_RECORD
+from relay.protocol.event import Event
 
 _Version = tuple[int, str]
 """Sorts as NIP-01 says: newest first, then the lowest id. See `_version`."""
@@ -93,12 +94,7 @@ class Directory:
         """Take one of the relay's own documents into the view; anything else is passed over."""
         if event.pubkey != self._own_key:
             return
-        if event.kind == kinds.APPLICATION_DATA:
-            group_id = record_group(identifier(event))
-        elif event.kind in kinds.DOCUMENTS:
-            group_id = identifier(event)
-        else:
-            return
+        group_id = group_of(event)
         if group_id is not None:
             self._take(group_id, event)
 
@@ -108,7 +104,7 @@ class Directory:
         if version <= group.versions.get(event.kind, (-1, "")):
             return
         group.versions[event.kind] = version
-        if event.kind == kinds.APPLICATION_DATA and says_deleted(event):
+        if event.kind == KIND_RECORD and says_deleted(event):
             self._drop(group_id)
             return
         _read(group, event)
@@ -144,9 +140,11 @@ def _read(group: Group, event: Event) -> None:
             group.admins = read_admins(event)
         case kinds.MEMBERS:
             group.members = read_members(event)
+        case kinds.ROLES | kinds.LIVE_PARTICIPANTS:
+            pass
         case kinds.PINS:
             group.pins = read_pins(event)
-        case kinds.APPLICATION_DATA:
+        case _:  # its record
             group.invites = read_invites(event)
 
 

@@ -125,7 +125,7 @@ def test_only_members_see_the_metadata_of_a_hidden_group() -> None:
     assert seen_by(relay, elsewhere) == EVERYBODY, "the group of another relay"
 
 
-# --- Codes and records -----------------------------------------------------------------------
+# --- Codes ---------------------------------------------------------------------
 
 
 def test_only_admins_see_invite_codes() -> None:
@@ -140,21 +140,11 @@ def test_a_request_shows_its_code_to_admins_and_its_author() -> None:
     assert seen_by(relay, said(["h", "tea"], kind=9021)) == EVERYBODY
 
 
-def test_the_relays_records_are_for_its_admins() -> None:
-    relay = with_group()
-    assert relay.ask(ANN, 9009, "tea", CODE) == ""
-    records = [one for one in relay.stored if one.kind == 30078]
-    assert [seen_by(relay, one) for one in records] == [{OPERATOR}]
-    other = [["d", "trio-relay/bans/x"]]
-    assert seen_by(relay, event(SELF, 30078, other)) == EVERYBODY, "others' business"
-    assert seen_by(relay, event(ANN, 30078, records[0].tags)) == EVERYBODY
-
-
 def test_without_groups_nothing_is_hidden() -> None:
     relay = Relay()
     for kind in (9, 9009, 9021, 39000):
         assert seen_by(relay, said(["h", "tea"], ["d", "tea"], CODE, kind=kind)) == EVERYBODY
-    assert [filter_.kinds for filter_ in relay.groups.reading.filters] == [frozenset({30078})]
+    assert relay.groups.reading.filters == ()
 
 
 def test_the_filters_follow_the_groups() -> None:

@@ -34,7 +34,7 @@ def test_a_document_by_somebody_else_changes_nothing() -> None:
     relay = with_group()
     relay.groups.note(event(DORA, 39001, [["d", "tea"], ["p", DORA, "admin"]], relay.now + 9))
     relay.groups.note(event(DORA, 39000, [["d", "coffee"]], relay.now + 9))
-    record = [["d", "trio-relay/groups/tea"], ["deleted"]]
+    record = [["d", "trio-relay/group/tea"]]
     relay.groups.note(event(DORA, 30078, record, relay.now + 9))
     assert relay.ask(DORA, 9000, "tea", ["p", DORA]).startswith("restricted: ")
     assert relay.groups.directory.get("coffee") is None
