@@ -166,6 +166,14 @@ def is_guarded(filter_: Filter, guard: Guard) -> bool:
     return any(may_meet(filter_, hidden) for hidden in guard.filters)
 
 
+def search_check(filter_: Filter, guard: Guard | None = None) -> RowCheck | None:
+    """Return what is left to compare of what was found by searching; `None`: nothing."""
+    check = row_check(filter_, kinds_settled=False, search_settled=True)
+    if guard is not None and is_guarded(filter_, guard):
+        return _both_of(check, guard.allows)
+    return check
+
+
 def _both_of(check: RowCheck | None, allows: RowCheck) -> RowCheck:
     if check is None:
         return allows

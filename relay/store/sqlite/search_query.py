@@ -1,12 +1,12 @@
-"""Queries that search: the best first, as `relay.store.relevance` says what is best.
+"""Queries that search: the best first.
 
-The matches of each filter that searches are found, compared exactly, and scored; of these its limit
-takes the best. Then all are given by relevance, each once. Filters of the same request that do not
+Each filter that searches has candidates, the best of its newest matches (`RankedScan`). They are
+merged by relevance, fetched, compared exactly, and counted against the limit of the filter that has
+found them; what two filters have found is given once. The filters of the same request that do not
 search are answered afterwards, in NIP-01's order, without what was given already.
 
-Scoring means to read an event's text (10 µs), so that it is done for the 2,000 newest matches of a
-filter only, or as many as its limit asks for. Of a word that many more events have, the best of the
-newest are given; all the other conditions hold before anything counts among these.
+Of a word that many more events have than are scored, the best of the newest are given. All other
+conditions of the filter are met before anything counts among these.
 
 What takes long is looking up, and can be done in a thread (`SQLiteSearch.lookup`).
 """
@@ -18,86 +18,42 @@ from typing import Final, NamedTuple
 import apsw
 
 from relay.protocol.filters import Filter
-from relay.protocol.search import parse_search
-from relay.protocol.searchable import searchable
 from relay.store.api import Budget, Guard, Page
-from relay.store.relevance import Relevance
 from relay.store.sqlite.connection import translated
 from relay.store.sqlite.keys import Keys
-from relay.store.sqlite.places import natural_place, second
-from relay.store.sqlite.planner import Plan, plan
+from relay.store.sqlite.planner import search_check, time_range
 from relay.store.sqlite.query import SQLiteQuery
-from relay.store.sqlite.rows import row_event, row_id
+from relay.store.sqlite.rows import RowCheck, row_id
 from relay.store.sqlite.scans import View
-from relay.store.sqlite.search_scan import LookupConnection, SearchLookup, SearchScan
+from relay.store.sqlite.search_scan import Candidate, LookupConnection, RankedScan, SearchLookup
 
-_MOST_SCORED: Final = 2_000
-_SCORED_AT_ONCE: Final = 100
-"""Rows that are scored between two looks at the budget: about a millisecond."""
 _FETCHED_AT_ONCE: Final = 100
-
-
-class _Match(NamedTuple):
-    """A match in its place among the results: the lowest comes first."""
-
-    negative_score: float
-    negative_natural_place: int
-    event_id: bytes
-    place: int
+"""Rows that are read between two looks at the budget."""
 
 
 class _Ranking:
-    """The matches of one filter."""
+    """The matches of one filter, the best first."""
 
-    def __init__(self, found: Plan, search: str, limit: int, position: int) -> None:
-        self.scan = found.scan
-        self._check = found.check
-        self._search = parse_search(search)
-        self._limit = limit
-        self._most = max(_MOST_SCORED, limit + 1)
-        self._position = position
-        self._relevance: Relevance | None = None
-        self._matches: list[_Match] = []
+    def __init__(self, scan: RankedScan, check: RowCheck | None, limit: int) -> None:
+        self.scan = scan
+        self.check = check
+        self.left = limit
+        self.left_out: set[int] = set()
+        """Matches beyond the limit, as far as anybody has looked."""
 
     @property
     def done(self) -> bool:
-        """Whether no further match is looked for."""
-        return self.scan.exhausted or len(self._matches) >= self._most
-
-    @property
-    def found_all(self) -> bool:
-        """Whether no match was passed over, once it is done."""
-        if not self.scan.exhausted:
-            return False
-        scan = self.scan
-        return not isinstance(scan, SearchScan) or (
-            not scan.was_stopped and scan.indexed >= self._position
+        """Whether nothing more is looked for: a match beyond the limit tells all there is."""
+        return (self.left == 0 and bool(self.left_out)) or (
+            self.scan.exhausted and not self.scan.candidates
         )
 
-    def step(self, view: View) -> None:
-        """Find and score the next matches."""
-        rows = self.scan.step(view, _SCORED_AT_ONCE)
-        if self._check is not None:
-            rows = [row for row in rows if self._check(row[1])]
-        if self._relevance is None:
-            # known from the first step on
-            having = self.scan.having if isinstance(self.scan, SearchScan) else []
-            self._relevance = Relevance(self._search, having, self._position)
-        for place, raw in rows:
-            score = self._relevance.score(searchable(row_event(raw)))
-            if score is not None:
-                event_id = row_id(raw)
-                natural = natural_place(second(place), event_id)
-                self._matches.append(_Match(-score, -natural, event_id, place))
 
-    def best(self) -> list[_Match]:
-        """Return those that the limit admits, in order."""
-        self._matches.sort()
-        return self._matches[: self._limit]
+class _Next(NamedTuple):
+    """A candidate, and who has found it."""
 
-    def others(self) -> set[int]:
-        """Return the places of those that it does not admit."""
-        return {match.place for match in self._matches[self._limit :]}
+    candidate: Candidate
+    ranking: _Ranking
 
 
 class SQLiteSearch:
@@ -121,20 +77,20 @@ class SQLiteSearch:
         self._unasked = False
         for filter_ in filters:
             limit = default_limit if filter_.limit is None else filter_.limit
-            if not filter_.searches:
+            places = time_range(filter_)
+            if not filter_.searches or places is None:
                 continue
             if limit == 0:
                 self._unasked = True
-            elif (found := plan(filter_, keys, guard)) is not None:
-                search = filter_.search or ""
-                self._rankings.append(_Ranking(found, search, limit, view.position))
+                continue
+            scan = RankedScan(filter_, keys, *places, limit)
+            self._rankings.append(_Ranking(scan, search_check(filter_, guard), limit))
         plain = [filter_ for filter_ in filters if not filter_.searches]
         self._plain: SQLiteQuery | None = None
         if plain:
             self._plain = SQLiteQuery(view, path, keys, plain, default_limit, reach, guard)
-        self._results: list[int] | None = None
-        self._next = 0
         self._given: set[bytes] = set()
+        self._given_places: set[int] = set()
         self._finished = False
 
     @property
@@ -145,26 +101,26 @@ class SQLiteSearch:
     @property
     def lookup(self) -> SearchLookup | None:
         """What the next page has to look up; see `Query.lookup`."""
-        ranking = self._unfinished()
-        if ranking is None or not isinstance(ranking.scan, SearchScan):
-            return None
-        if not ranking.scan.wants_lookup:
-            return None
-        return SearchLookup(ranking.scan, self._source, self._path)
+        for ranking in self._rankings:
+            if not ranking.done and ranking.scan.wants_lookup:
+                return SearchLookup(ranking.scan, self._source, self._path)
+        return None
 
     @property
     def complete(self) -> bool | None:
         """Whether every stored match was given; see `Query.complete`."""
-        if not self._finished or self._results is None:
+        if not self._finished or self._unasked:
             return None
-        if self._unasked:
-            return None
-        given = set(self._results)
-        left_out = any(ranking.others() - given for ranking in self._rankings)
-        found_all = all(ranking.found_all for ranking in self._rankings)
+        left_out = any(ranking.left_out - self._given_places for ranking in self._rankings)
+        found_all = all(
+            ranking.scan.found_all
+            and not ranking.scan.candidates
+            and ranking.scan.indexed >= self._view.position
+            for ranking in self._rankings
+        )
         if self._plain is None:
             return False if left_out else True if found_all else None
-        if self._plain.complete is False and not self._results:
+        if self._plain.complete is False and not self._given:
             return False
         # what one side has left out may have been given by the other
         return True if self._plain.complete and found_all and not left_out else None
@@ -179,31 +135,17 @@ class SQLiteSearch:
             raise translated(error, self._path) from error
 
     def _page(self, max_events: int, max_bytes: int, budget: Budget) -> Page:
-        stepped = False
-        while (ranking := self._unfinished()) is not None:
-            if stepped and budget():
-                return Page([], finished=False)
-            ranking.step(self._view)
-            stepped = True
-        if self._results is None:
-            self._results = self._merged()
         rows: list[bytes] = []
         size = 0
-        while self._next < len(self._results):
-            if len(rows) >= max_events or size >= max_bytes or (stepped and budget()):
+        stepped = False
+        while any(not ranking.done for ranking in self._rankings):
+            room = max_events - len(rows)
+            if room <= 0 or size >= max_bytes or (stepped and budget()):
                 return Page(rows, finished=False)
             stepped = True
-            end = self._next + min(_FETCHED_AT_ONCE, max_events - len(rows))
-            places = self._results[self._next : end]
-            there = dict(self._view.fetch(places))
-            for place in places:
-                if size >= max_bytes:
-                    break
-                self._next += 1
-                raw = there.get(place)
-                if raw is not None:
-                    rows.append(raw)
-                    size += len(raw)
+            for raw in self._step(min(room, _FETCHED_AT_ONCE), max_bytes - size):
+                rows.append(raw)
+                size += len(raw)
         if self._plain is None:
             self._finished = True
             return Page(rows, finished=True)
@@ -214,19 +156,43 @@ class SQLiteSearch:
         rows += [raw for raw in page.rows if row_id(raw) not in self._given]
         return Page(rows, page.finished)
 
-    def _unfinished(self) -> _Ranking | None:
-        for ranking in self._rankings:
-            if not ranking.done:
-                return ranking
-        return None
+    def _step(self, most: int, max_bytes: int) -> list[bytes]:
+        """Look up what has to be, or judge the next candidates; return what is given of them."""
+        if (lookup := self.lookup) is not None:
+            lookup.run()
+            return []
+        following = self._following(most)
+        there = dict(self._view.fetch([one.candidate.place for one in following]))
+        rows: list[bytes] = []
+        size = 0
+        for number, (candidate, ranking) in enumerate(following):
+            if size >= max_bytes:
+                for unused in reversed(following[number:]):
+                    unused.ranking.scan.candidates.appendleft(unused.candidate)
+                break
+            place = candidate.place
+            raw = there.get(place)
+            if raw is None or (ranking.check is not None and not ranking.check(raw)):
+                continue
+            if not ranking.left:
+                ranking.left_out.add(place)
+                continue
+            ranking.left -= 1
+            if place not in self._given_places:
+                self._given_places.add(place)
+                self._given.add(row_id(raw))
+                rows.append(raw)
+                size += len(raw)
+        return rows
 
-    def _merged(self) -> list[int]:
-        """Return the places of all results, by relevance, each once."""
-        found: dict[int, _Match] = {}
-        for ranking in self._rankings:
-            for match in ranking.best():
-                known = found.get(match.place)
-                if known is None or match < known:
-                    found[match.place] = match
-        self._given = {match.event_id for match in found.values()}
-        return [match.place for match in sorted(found.values())]
+    def _following(self, most: int) -> list[_Next]:
+        """Take the next candidates, the best of all first, as far as all are known."""
+        active = [ranking for ranking in self._rankings if not ranking.done]
+        following: list[_Next] = []
+        while len(following) < most and not any(one.scan.wants_lookup for one in active):
+            ready = [one for one in active if one.scan.candidates]
+            if not ready:
+                break
+            best = min(ready, key=lambda one: one.scan.candidates[0])
+            following.append(_Next(best.scan.candidates.popleft(), best))
+        return following
