@@ -82,6 +82,8 @@ class Management:
         self.description: dict[str, str] = {}
         """How the relay is to be described: `name`, `description` and `icon`, if changed."""
         self._recent_calls: dict[str, int] = {}
+        self.restricts_authors = rules.whitelist or membership.restricts_writing
+        """Whether not everybody may write."""
         self._unrestricted = not self.restricts_authors
 
     # --- The office
@@ -150,9 +152,9 @@ class Management:
             return _banned(self.banned_pubkeys[pubkey])
         if event.id in self.banned_events:
             return _EVENT
-        if kind not in _ALWAYS_ALLOWED and (
+        if (
             kind in self.disallowed_kinds or (self.allowed_kinds and kind not in self.allowed_kinds)
-        ):
+        ) and kind not in _ALWAYS_ALLOWED:
             return Rejection(f"blocked: events of kind {kind} are not accepted here")
         if not self.restricts_authors or kind in _REQUESTS or self.may_write(pubkey):
             return None
@@ -162,11 +164,6 @@ class Management:
         return _RESTRICTED if authenticated else _AUTH_FIRST
 
     # --- What is known
-
-    @property
-    def restricts_authors(self) -> bool:
-        """Whether not everybody may write."""
-        return self.rules.whitelist or self.membership.restricts_writing
 
     @property
     def restricts_writing(self) -> bool:

@@ -19,8 +19,9 @@ import hmac
 import os
 from base64 import b32decode, b32encode
 from binascii import Error as Base32Error
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from typing import Final, Literal
 
 import msgspec
@@ -261,24 +262,21 @@ class Membership:
 
     def admit_drafts(self, pubkey: str, now: int, roles: tuple[str, ...] = ()) -> tuple[Draft, ...]:
         """Return what makes somebody a member who is none."""
-        self._sort()
-        members = {**self._members, pubkey: Member(now, roles)}
+        member = Member(now, roles)
+        listed = self._list_drafts(chain(self._in_order(), [(pubkey, member)]))
         added = Draft(KIND_ADDED, (("-",), ("p", pubkey)))
-        return (_member_draft(pubkey, members[pubkey]), *self._list_drafts(members), added)
+        return (_member_draft(pubkey, member), *listed, added)
 
     def remove_drafts(self, pubkey: str) -> tuple[Draft, ...]:
         """Return what ends a membership."""
-        self._sort()
-        members = {**self._members}
-        del members[pubkey]
+        listed = self._list_drafts(item for item in self._in_order() if item[0] != pubkey)
         removed = Draft(KIND_REMOVED, (("-",), ("p", pubkey)))
-        return (record_draft("member", pubkey, None), *self._list_drafts(members), removed)
+        return (record_draft("member", pubkey, None), *listed, removed)
 
     def assign_drafts(self, pubkey: str, roles: tuple[str, ...]) -> tuple[Draft, ...]:
         """Return what gives a member these roles and no others."""
-        self._sort()
-        members = {**self._members, pubkey: Member(self._members[pubkey].since, roles)}
-        return (_member_draft(pubkey, members[pubkey]), *self._list_drafts(members))
+        member = Member(self._members[pubkey].since, roles)
+        return (_member_draft(pubkey, member), *self._list_with({pubkey: member}))
 
     def role_drafts(self, role_id: str, role: Role) -> tuple[Draft, ...]:
         """Return what makes a role, or changes it."""
@@ -288,16 +286,12 @@ class Membership:
 
     def delete_role_drafts(self, role_id: str) -> tuple[Draft, ...]:
         """Return what ends a role; its own event is for the caller to erase."""
-        self._sort()
-        members = dict(self._members)
-        holders = self.holders(role_id)
-        for pubkey in holders:
-            member = members[pubkey]
-            members[pubkey] = Member(
-                member.since, tuple([one for one in member.roles if one != role_id])
-            )
-        changed = [_member_draft(pubkey, members[pubkey]) for pubkey in holders]
-        return (record_draft("role", role_id, None), *changed, *self._list_drafts(members))
+        changed: dict[str, Member] = {}
+        for pubkey in self.holders(role_id):
+            since, roles = self._members[pubkey].since, self._members[pubkey].roles
+            changed[pubkey] = Member(since, tuple([one for one in roles if one != role_id]))
+        records = [_member_draft(pubkey, member) for pubkey, member in changed.items()]
+        return (record_draft("role", role_id, None), *records, *self._list_with(changed))
 
     def holders(self, role_id: str) -> list[str]:
         """Return the members who have a role."""
@@ -408,14 +402,23 @@ class Membership:
             self._members = dict(ordered)
             self._sorted = True
 
-    def _list_drafts(self, members: dict[str, Member]) -> tuple[Draft, ...]:
+    def _in_order(self) -> Iterable[tuple[str, Member]]:
+        self._sort()
+        return self._members.items()
+
+    def _list_with(self, changed: Mapping[str, Member]) -> tuple[Draft, ...]:
+        return self._list_drafts(
+            (pubkey, changed.get(pubkey, member)) for pubkey, member in self._in_order()
+        )
+
+    def _list_drafts(self, members: Iterable[tuple[str, Member]]) -> tuple[Draft, ...]:
         """Return the list as it is to be; nothing if that is how it is published."""
         tags = (("-",), *self._list_tags(members))
         return () if tags == self._listed else (Draft(KIND_MEMBERS, tags),)
 
-    def _list_tags(self, members: dict[str, Member]) -> Iterator[tuple[str, ...]]:
+    def _list_tags(self, members: Iterable[tuple[str, Member]]) -> Iterator[tuple[str, ...]]:
         room = self.rules.max_list_bytes - _EVENT_BYTES
-        for pubkey, member in members.items():
+        for pubkey, member in members:
             room -= _TAG_BYTES
             if member.roles:
                 # a role's id may need six bytes for a character
