@@ -181,6 +181,10 @@ async def test_nobody_but_an_administrator_manages(relay: ServedRelay) -> None:
     assert "ab" * 32 not in banned
 
 
+def test_a_relay_that_does_not_know_its_url_warns(relay: ServedRelay) -> None:
+    assert "there are administrators, but no public_url" in relay.stderr_path.read_text()
+
+
 async def test_names_are_served(relay: ServedRelay) -> None:
     reply = await request(relay.port, target="/.well-known/nostr.json?name=bob")
     assert reply.json == {"names": {"bob": "ab" * 32}}

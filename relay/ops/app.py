@@ -87,6 +87,8 @@ async def _serve(config: Config) -> int:
                 core = _core(config, reader, journal, identity, appointed)
                 # asked only by requests, which only a server can pass on
                 metrics = Metrics(core.counters, lambda: _running(server).statistics(), log_lines)
+                if config.administrators and config.public_url is None:
+                    journal("warning", "there are administrators, but no public_url: set it")
                 administration = Administration(
                     core,
                     appointed.management,
