@@ -47,7 +47,7 @@ def create_group(around: Surroundings, group_id: str, event: Event) -> Ruling:
         raise Refused("duplicate: a group with this id is here already")
     if not _may_create(around, author):
         raise Refused(f"restricted: {_CREATORS[settings.creators]} can create groups here")
-    if len(around.directory) >= settings.max_groups:
+    if len(around.directory.groups) >= settings.max_groups:
         raise Refused("restricted: this relay has as many groups as it takes")
     # Deleting a group erases what is under its id. Nobody shall come by that power, or by the name
     # of a group that was deleted, by just asking for it.

@@ -45,7 +45,7 @@ class GroupReading:
     def filters(self) -> tuple[Filter, ...]:
         """What matches everything that may be hidden from anybody now."""
         directory = self._directory
-        seen = (directory.private, directory.hidden, bool(directory))
+        seen = (directory.private, directory.hidden, bool(directory.groups))
         if self._seen is None or any(a is not b for a, b in zip(seen, self._seen, strict=True)):
             self._seen = seen
             self._filters = self._made_filters()
@@ -55,7 +55,7 @@ class GroupReading:
         directory = self._directory
         own_key = frozenset({directory.own_key})
         filters: list[Filter] = []
-        if directory:
+        if directory.groups:
             filters.append(Filter(kinds=_WITH_CODES))
         if directory.private:
             filters.append(Filter(tags=(("h", directory.private),)))
@@ -66,9 +66,9 @@ class GroupReading:
 
     def concerns(self, event: Event) -> bool:
         """Tell whether `event` may be hidden from anybody."""
-        kind, private = event.kind, self._directory.private
-        if kind in _OF_SOME_KINDS and self._is_of_its_kind(event):
+        if event.kind in _OF_SOME_KINDS and self._is_of_its_kind(event):
             return True
+        private = self._directory.private
         if private:
             for tag in event.tags:
                 if tag[0] == "h" and len(tag) > 1 and tag[1] in private:
@@ -84,9 +84,10 @@ class GroupReading:
 
     def may_concern(self, raw: bytes) -> bool:
         """Tell the same of canonical JSON; true when it may be so."""
-        if kind_digits(raw) in _KIND_DIGITS:
-            return True
-        return bool(self._directory.private) and _H_TAG in raw
+        directory = self._directory
+        if not directory.groups:
+            return False
+        return (bool(directory.private) and _H_TAG in raw) or kind_digits(raw) in _KIND_DIGITS
 
     def allows(self, event: Event, authenticated: AbstractSet[str]) -> bool:
         """Tell whether who has authenticated so may see `event`."""
@@ -117,7 +118,7 @@ class GroupReading:
         as if it were not. Others are told to, or its members would not know why nothing comes.
         """
         directory = self._directory
-        if not directory or any(map(self._around.is_relay_admin, authenticated)):
+        if not directory.groups or any(map(self._around.is_relay_admin, authenticated)):
             return None
         if filter_.kinds is not None and not authenticated:
             if filter_.kinds == {kinds.CREATE_INVITE}:

@@ -19,7 +19,7 @@ class GroupSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Who may create a group: `everyone` who may write to this relay, the relay's `members`, its
     `admins`, or `nobody`."""
     max_groups: Annotated[int, Meta(ge=0, le=100_000)] = 1_000
-    """The most groups. Each takes about 2 kB of memory, and 150 bytes for each member."""
+    """The most groups. Each takes 2.5 kB of memory, and 140 bytes for each member."""
     max_members: Annotated[int, Meta(ge=1, le=5_000)] = 1_000
     """The most members of one group. With each that comes or goes the whole list is published anew:
     71 bytes for each member."""

@@ -8,7 +8,6 @@ A document older than the one that was taken already changes nothing: the same e
 twice, and a stretch of the log again.
 """
 
-from collections.abc import Iterator
 from typing import Final
 
 from relay.policy.groups import kinds
@@ -50,56 +49,37 @@ class Group:
 
     def has_member(self, pubkey: str) -> bool:
         """Tell whether `pubkey` is a member. Whoever has a role is one."""
-        return pubkey in self.members or pubkey in self.admins
+        return pubkey in self.members
 
 
 class Directory:
     """All groups of the relay, by what the events of its own key say."""
 
     def __init__(self, own_key: str) -> None:
-        self._own_key = own_key
-        self._groups: dict[str, Group] = {}
+        self.own_key: Final = own_key
+        """The relay's own public key."""
+        self.groups: Final[dict[str, Group]] = {}
+        """By id. To be read only, as all that is public here."""
+        self.private: frozenset[str] = frozenset()
+        """The ids of the groups whose events only members read."""
+        self.hidden: frozenset[str] = frozenset()
+        """The ids of the groups whose documents only members see."""
         self._incomplete: dict[str, Group] = {}
-        self._private: frozenset[str] = frozenset()
-        self._hidden: frozenset[str] = frozenset()
-
-    def __len__(self) -> int:
-        """Return how many groups there are."""
-        return len(self._groups)
-
-    def __iter__(self) -> Iterator[Group]:
-        """Return all groups."""
-        return iter(self._groups.values())
 
     def get(self, group_id: str) -> Group | None:
         """Return the group with this id, if there is one."""
-        return self._groups.get(group_id)
-
-    @property
-    def own_key(self) -> str:
-        """The relay's own public key."""
-        return self._own_key
-
-    @property
-    def private(self) -> frozenset[str]:
-        """The ids of the groups whose events only members read."""
-        return self._private
-
-    @property
-    def hidden(self) -> frozenset[str]:
-        """The ids of the groups whose documents only members see."""
-        return self._hidden
+        return self.groups.get(group_id)
 
     def note(self, event: Event) -> None:
         """Take one of the relay's own documents into the view; anything else is passed over."""
-        if event.pubkey != self._own_key:
+        if event.pubkey != self.own_key:
             return
         group_id = group_of(event)
         if group_id is not None:
             self._take(group_id, event)
 
     def _take(self, group_id: str, event: Event) -> None:
-        group = self._groups.get(group_id) or self._incomplete.get(group_id) or Group(group_id)
+        group = self.groups.get(group_id) or self._incomplete.get(group_id) or Group(group_id)
         version = _version(event)
         if version <= group.versions.get(event.kind, (-1, "")):
             return
@@ -109,7 +89,7 @@ class Directory:
             return
         _read(group, event)
         if kinds.METADATA in group.versions:
-            self._groups[group_id] = group
+            self.groups[group_id] = group
             self._incomplete.pop(group_id, None)
             if event.kind == kinds.METADATA:
                 self._classify(group)
@@ -118,18 +98,18 @@ class Directory:
             self._incomplete[group_id] = group
 
     def _drop(self, group_id: str) -> None:
-        self._groups.pop(group_id, None)
+        self.groups.pop(group_id, None)
         self._incomplete.pop(group_id, None)
-        if group_id in self._private:
-            self._private -= {group_id}
-        if group_id in self._hidden:
-            self._hidden -= {group_id}
+        if group_id in self.private:
+            self.private -= {group_id}
+        if group_id in self.hidden:
+            self.hidden -= {group_id}
 
     def _classify(self, group: Group) -> None:
-        if group.metadata.private != (group.id in self._private):
-            self._private ^= {group.id}
-        if group.metadata.hidden != (group.id in self._hidden):
-            self._hidden ^= {group.id}
+        if group.metadata.private != (group.id in self.private):
+            self.private ^= {group.id}
+        if group.metadata.hidden != (group.id in self.hidden):
+            self.hidden ^= {group.id}
 
 
 def _read(group: Group, event: Event) -> None:

@@ -25,8 +25,8 @@ def demand_writable(around: Surroundings, event: Event, now: int) -> None:
     Raises `Refused`.
     """
     directory, settings = around.directory, around.settings
-    if event.kind in kinds.REQUESTS or (not directory and settings.unmanaged == "accept"):
-        return
+    if event.kind in kinds.REQUESTS:
+        return  # the ruling decides
     managed = False
     for tag in event.tags:
         if tag[0] != "h" or len(tag) < 2:

@@ -144,7 +144,7 @@ def view(groups: Groups) -> dict[str, object]:
         return [*parts, group.pins, group.invites, group.versions]
 
     return {
-        **{group.id: of(group) for group in directory},
+        **{group.id: of(group) for group in directory.groups.values()},
         "private": directory.private,
         "hidden": directory.hidden,
         "filters": set(groups.reading.filters),

@@ -76,7 +76,7 @@ def test_who_may_create_groups_is_set(creators: str, allowed: set[str]) -> None:
 def test_a_group_id_has_a_length(group_id: str) -> None:
     relay = Relay()
     assert relay.ask(ANN, 9007, group_id).startswith("invalid: ")
-    assert len(relay.groups.directory) == 0
+    assert relay.groups.directory.groups == {}
 
 
 @pytest.mark.parametrize("group_id", ["x", "x" * 128, 'Tee ☕ "und" \\ mehr', "trio-relay/group/x"])
