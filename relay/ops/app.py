@@ -36,6 +36,7 @@ from relay.session.offers import Offers
 from relay.session.server import Admission, Drained, Server
 from relay.session.steward import Steward
 from relay.session.transport import Compression
+from relay.session.vectors import ReconciliationLimits, Vectors
 from relay.store.api import EventReader
 from relay.store.locate import open_reader, parse_location
 from relay.store.memory import MemoryStore
@@ -236,6 +237,14 @@ def _core(
         capacity=Capacity(outbox_bytes=connections.outbox_bytes),
         back_pressure=BackPressure(connections.back_pressure),
         compression=Compression(connections.compression),
+        vectors=Vectors(
+            ReconciliationLimits(
+                max_records=config.negentropy.max_records,
+                max_open=config.negentropy.max_open,
+                max_bytes=config.negentropy.max_bytes,
+                idle_timeout=config.negentropy.idle_timeout,
+            )
+        ),
     )
 
 

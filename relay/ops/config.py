@@ -90,6 +90,21 @@ class Connections(msgspec.Struct, frozen=True, kw_only=True):
     each connection, `off` sends everything as it is."""
 
 
+class Negentropy(msgspec.Struct, frozen=True, kw_only=True):
+    """How much others may compare with what is stored (NIP-77)."""
+
+    max_records: Annotated[int, Meta(ge=1, le=100_000_000)] = 1_000_000
+    """The most events that one comparison may be about; a query with more is refused, and told this
+    number. A million take 47 MB while they are compared, once for all who compare the same."""
+    max_open: Annotated[int, Meta(ge=1)] = 20
+    """The most comparisons open at one time on one connection."""
+    max_bytes: Annotated[int, Meta(ge=65_536)] = 268_435_456
+    """The most memory for all comparisons together. Those of one connection take a quarter of it
+    at most."""
+    idle_timeout: Interval = 120.0
+    """Seconds that a comparison waits for its peer's next message before it is closed."""
+
+
 class Logging(msgspec.Struct, frozen=True, kw_only=True):
     """What is logged, to standard error."""
 
@@ -194,6 +209,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Relay-based groups (NIP-29; see [groups](groups.md))."""
     connections: Connections = Connections()
     """How many connections there may be, and how long a silent or slow one is kept."""
+    negentropy: Negentropy = Negentropy()
+    """How much others may compare with what is stored (NIP-77)."""
     logging: Logging = Logging()
     """What is logged, to standard error."""
     metrics: Metrics = Metrics()

@@ -72,10 +72,14 @@ class Reconciliation:
         self._own = 0
 
     @property
-    def size(self) -> int:
-        """About how many bytes it uses, alone or with others."""
-        shared = 0 if self._inventory is None else self._inventory.size
-        return shared + self._own + len(self._payload or b"")
+    def inventory(self) -> Inventory | None:
+        """What it shares with others."""
+        return self._inventory
+
+    @property
+    def own_size(self) -> int:
+        """About how many bytes it uses alone."""
+        return self._own + len(self._payload or b"")
 
     def close(self) -> None:
         """End it: nothing is sent for it from this moment on. Synchronous."""
@@ -245,7 +249,10 @@ class Reconciliations:
         """Raise `NoRoomError` when this connection, or all of them, use too much memory."""
         vectors = self.core.vectors
         vectors.make_room()
-        if sum([one.size for one in self._open.values()]) * _SHARE > vectors.limits.max_bytes:
+        ours = self._open.values()
+        shared = {one.inventory for one in ours if one.inventory is not None}
+        size = sum([one.size for one in shared]) + sum([one.own_size for one in ours])
+        if size * _SHARE > vectors.limits.max_bytes:
             raise NoRoomError
 
     def _refuse(self, reconciliation_id: str, reason: str) -> None:

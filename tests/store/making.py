@@ -147,10 +147,14 @@ def ids_of(records: Iterable[Record]) -> list[str]:
 
 
 def listed(
-    reader: EventReader, asked: Filter, now: int = NOW, budget: Callable[[], bool] = always
+    reader: EventReader,
+    asked: Filter,
+    now: int = NOW,
+    budget: Callable[[], bool] = always,
+    guard: Guard | None = None,
 ) -> list[tuple[int, str]]:
     """Return the (created_at, id) that a listing gives, in its order."""
-    listing = reader.list(asked, now)
+    listing = reader.list(asked, now, guard)
     items: list[bytes] = []
     for _ in range(100_000):
         step = listing.step(budget)

@@ -722,6 +722,19 @@ def test_a_listing_leaves_out_what_is_not_to_be_seen(store: OpenStore) -> None:
     assert listed(store.reader, Filter(), now=NOW + 5) == in_order([kept, request])
 
 
+def test_a_listing_leaves_out_what_a_guard_hides(store: OpenStore) -> None:
+    records = [note(kind=(1, 4, 7)[at % 3], by=at % 4, at=at) for at in range(1500)]
+    commit(store.writer, *records)
+    guard = hiding_kind(4, by=1)
+    shown = [r for r in records if r.event.kind != 4 or r.event.pubkey == author(1)]
+    for asked in (Filter(), filter_(kinds=[4]), filter_(kinds=[1]), filter_(kinds=[4, 7])):
+        matching = [record for record in shown if asked.matches(record.event)]
+        assert listed(store.reader, asked, guard=guard) == in_order(matching)
+    by_nobody = Hiding(filter_(authors=[1]), shows=lambda _: False)
+    matching = [record for record in records if record.event.pubkey != author(1)]
+    assert listed(store.reader, Filter(), guard=by_nobody) == in_order(matching)
+
+
 def test_a_listing_is_of_the_moment_when_it_began(store: OpenStore) -> None:
     records = [note(at=at) for at in range(5)]
     commit(store.writer, *records)

@@ -31,7 +31,17 @@ from relay.protocol.hyperloglog import HyperLogLog
 from relay.store.api import EventReader, Guard, LogEntry, Query, Terms
 from relay.store.memory import MemoryStore
 from relay.store.semantics import address, is_unfinished
-from relay.store.sqlite import counting, entries, keys, planner, query, scans, words, writer
+from relay.store.sqlite import (
+    counting,
+    entries,
+    keys,
+    listing,
+    planner,
+    query,
+    scans,
+    words,
+    writer,
+)
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.writer import SQLiteWriter
 from tests.faults.store_files import check_whole
@@ -275,9 +285,13 @@ class Stores(RuleBasedStateMachine):
     @rule(data=st.data())
     def list_(self, data: st.DataObject) -> None:
         asked = data.draw(filters_about([r.event.id for r in self.seen]), "filters")[0]
-        assert listed(self.reader, asked, now=self.now) == listed(
-            self.plain_reader, asked, now=self.now
-        )
+        guard = data.draw(guards, "guard")
+        given = listed(self.reader, asked, now=self.now, guard=guard)
+        assert given == listed(self.plain_reader, asked, now=self.now, guard=guard)
+        # what is made in SQL, without a look at the events
+        for large in (Filter(), Filter(kinds=frozenset(data.draw(st.sampled_from([(1,), (5,)]))))):
+            given = listed(self.reader, large, now=self.now, guard=guard)
+            assert given == listed(self.plain_reader, large, now=self.now, guard=guard)
 
     @rule(after=st.integers(0, 40), amount=st.integers(1, 5), size=st.sampled_from([1, 1 << 20]))
     def tail(self, after: int, amount: int, size: int) -> None:
@@ -335,6 +349,8 @@ SMALL_STEPS: list[tuple[object, str, object]] = [
     (query, "_PROBED", 2),
     (query, "_MOST_PROBES", 1000),
     (counting, "_ROWS_AT_ONCE", 2),
+    (listing, "_ROWS_AT_ONCE", 2),
+    (listing, "_ROWS_IN_ALL", 3),
     (counting, "_MOST_TERMS", 3),
     (entries, "LISTED_KINDS", 2),
     (entries, "_ENTRIES_AT_ONCE", 2),

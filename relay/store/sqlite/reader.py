@@ -21,6 +21,7 @@ from relay.store.sqlite import schema
 from relay.store.sqlite.connection import open_for_reading, translated
 from relay.store.sqlite.counting import SQLiteCounting
 from relay.store.sqlite.keys import Keys, id_prefix
+from relay.store.sqlite.listing import SQLiteListing, listing_of
 from relay.store.sqlite.query import SQLiteQuery
 from relay.store.sqlite.scans import View
 from relay.store.sqlite.search_query import SQLiteSearch
@@ -104,9 +105,14 @@ class SQLiteReader:
             return SQLiteSketching(view, self._path, self._keys, only, guard, sketch)
         return SQLiteCounting(view, self._path, self._keys, filters, guard, self._lookups)
 
-    def list(self, filter_: Filter, now: int, guard: Guard | None = None) -> QueryListing:
+    def list(
+        self, filter_: Filter, now: int, guard: Guard | None = None
+    ) -> SQLiteListing | QueryListing:
         """Begin to list what matches; see `EventReader.list`."""
         view, reach = self._view(now)
+        large = listing_of(filter_, view, self._path, guard) if not reach else None
+        if large is not None:
+            return large
         # in NIP-01's order even if the filter searches
         asked = SQLiteQuery(view, self._path, self._keys, [filter_], ALL, reach, guard)
         return QueryListing(asked)
