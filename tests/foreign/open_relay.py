@@ -26,3 +26,5 @@ SCENARIOS: Final = (
     "reconciliation",
 )
 CAST: Final = {NOSTR_TOOLS: SCENARIOS, NDK: SCENARIOS, NOSTR_SDK: SCENARIOS}
+PROPERTIES: Final = {"common": 90, "missing": 10}
+"""How many events client and relay have in common when they reconcile, and how many each alone."""

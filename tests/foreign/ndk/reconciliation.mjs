@@ -5,9 +5,6 @@ import { matchFilters } from 'nostr-tools'
 import { seconds } from '../scene.mjs'
 import { Party } from './party.mjs'
 
-const COMMON = 90
-const MISSING = 10
-
 // NDK compares what is in its cache; this is the smallest that it takes for one.
 class Cache {
   locking = false
@@ -27,12 +24,13 @@ export async function reconciliation(url, scene) {
   const cacheAdapter = new Cache()
   const author = await Party.connected(url)
   const reader = await Party.connected(url, { options: { cacheAdapter } })
+  const { common, missing } = scene.properties
   const start = seconds() - 3_600
   const named = { common: [], theirs: [], ours: [] }
   for (const [group, events] of Object.entries(named)) {
-    for (let n = 0; n < (group === 'common' ? COMMON : MISSING); n++) {
+    for (let n = 0; n < (group === 'common' ? common : missing); n++) {
       const name = `${group} ${n}`
-      events.push(scene.called(name, await author.sign(1, name, [], start + n * 7)))
+      events.push(scene.called(name, await author.sign(1, name, [], start + n % 3_000)))
     }
   }
   await Promise.all([...named.common, ...named.theirs].map(event => author.publish(event)))

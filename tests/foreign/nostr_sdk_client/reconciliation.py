@@ -1,15 +1,12 @@
 """Set reconciliation (NIP-77), in both directions."""
 
+import asyncio
 import tempfile
-from typing import Final
 
 import nostr_sdk as sdk
 
 from tests.foreign.nostr_sdk_client.party import Party, now
 from tests.foreign.nostr_sdk_client.scene import Scene, identity
-
-COMMON: Final = 90
-MISSING: Final = 10
 
 
 async def reconciliation(url: str, scene: Scene) -> None:
@@ -23,16 +20,18 @@ async def reconcile(url: str, scene: Scene, database: sdk.NostrDatabase) -> None
     """Do so with this database of the client's."""
     author, reader = await Party.connected(url), await Party.connected(url, database=database)
     start = now() - 3_600
+    common, missing = scene.properties["common"], scene.properties["missing"]
     names = {}
     events = {}
-    for group, size in (("common", COMMON), ("theirs", MISSING), ("ours", MISSING)):
+    for group, size in (("common", common), ("theirs", missing), ("ours", missing)):
         events[group] = [
-            author.sign(1, f"{group} {number}", [], start + number * 7) for number in range(size)
+            author.sign(1, f"{group} {number}", [], start + number % 3_000)
+            for number in range(size)
         ]
         for number, event in enumerate(events[group]):
             names[identity(event)] = f"{group} {number}"
-    for event in (*events["common"], *events["theirs"]):
-        await author.publish(event)
+    published = (*events["common"], *events["theirs"])
+    await asyncio.gather(*map(author.client.send_event, published))
     for event in (*events["common"], *events["ours"]):
         await database.save_event(event)
 

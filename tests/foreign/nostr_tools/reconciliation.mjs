@@ -4,15 +4,13 @@ import { nip77 } from 'nostr-tools'
 import { seconds, within } from '../scene.mjs'
 import { Party } from './party.mjs'
 
-const COMMON = 90
-const MISSING = 10
-
 export async function reconciliation(url, scene) {
   const [author, reader] = [await Party.connected(url), await Party.connected(url)]
+  const { common, missing } = scene.properties
   const start = seconds() - 3_600
   const write = (name, n) => scene.called(name, author.sign(1, name, [], start + n))
   const named = Object.fromEntries(['common', 'theirs', 'ours'].map(group => [group,
-    Array.from({ length: group === 'common' ? COMMON : MISSING }, (_, n) => write(`${group} ${n}`, n * 7))]))
+    Array.from({ length: group === 'common' ? common : missing }, (_, n) => write(`${group} ${n}`, n % 3_000))]))
   await Promise.all([...named.common, ...named.theirs].map(event => author.publish(event)))
 
   const reconcile = async filter => {
