@@ -24,6 +24,7 @@ SCENARIOS: Final = (
     "names",
     "search",
     "reconciliation",
+    "groups",
 )
 CAST: Final = {NOSTR_TOOLS: SCENARIOS, NDK: SCENARIOS, NOSTR_SDK: SCENARIOS}
 PROPERTIES: Final = {"common": 90, "missing": 10}
