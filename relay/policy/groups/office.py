@@ -139,10 +139,12 @@ class Groups:
             return
         roles = group.admins.get(event.pubkey, ())
         if not may(roles, event.kind):
-            whose = (
-                f"the role {roles[0]} does" if roles else "you have no role in this group that does"
+            why = (
+                f"the role {roles[0]} does not allow"
+                if roles
+                else "you have no role in this group that allows"
             )
-            raise Refused(f"restricted: {whose} not allow events of kind {event.kind}")
+            raise Refused(f"restricted: {why} events of kind {event.kind}")
 
     def _moderate(self, group: Group, event: Event, now: int) -> Ruling:
         around = self._around

@@ -65,6 +65,16 @@ def test_each_role_has_its_capabilities(who: str, kinds: tuple[int, ...]) -> Non
             assert [one.id for one in relay.stored if one.kind != 9] == before
 
 
+def test_a_refusal_says_what_is_missing() -> None:
+    asked = with_group()
+    assert asked.ask(BOB, 9002, "tea") == (
+        "restricted: the role moderator does not allow events of kind 9002"
+    )
+    assert asked.ask(CARL, 9002, "tea") == (
+        "restricted: you have no role in this group that allows events of kind 9002"
+    )
+
+
 def test_an_admin_of_one_group_is_nobody_in_another() -> None:
     relay = with_group()
     assert relay.ask(DORA, 9007, "coffee") == ""
