@@ -10,7 +10,7 @@ from relay.policy.groups.office import Groups
 from relay.policy.groups.surroundings import Archive
 from relay.policy.management import Management, ManagementRules
 from relay.policy.membership import Membership, MembershipRules
-from relay.policy.reading import ReadingRule
+from relay.policy.reading import DEFAULT_PRIVATE_KINDS, ReadingRule
 from relay.policy.records import PrivateRecord, RecordsAreHidden
 from relay.policy.ruling import Office
 from relay.policy.verdict import RequestCheck
@@ -105,6 +105,7 @@ def announcement(config: Config, management: Management) -> Announcement:
             membership=config.membership.enabled,
             management=bool(config.administrators),
             groups=config.groups.enabled,
+            private_messages=set(config.private_kinds) >= DEFAULT_PRIVATE_KINDS,
         ),
         own_key=management.own_key,
         restricted_writes=management.restricts_writing,

@@ -22,6 +22,7 @@ OPTIONAL_NIPS: Final[dict[str, tuple[int, ...]]] = {
     "membership": (43,),
     "management": (86, 98),
     "groups": (29,),
+    "private_messages": (4, 17, 59),
 }
 """The NIPs that are served where a field of `Features` is switched on."""
 
@@ -83,6 +84,9 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it has administrators, who manage it by HTTP (NIP-86, NIP-98)."""
     groups: bool = False
     """Whether it keeps groups (NIP-29)."""
+    private_messages: bool = False
+    """Whether private messages are shown to authors and recipients only (NIP-04, NIP-17,
+    NIP-59)."""
     search: bool = False
     """Whether events can be searched by their words (NIP-50)."""
 
