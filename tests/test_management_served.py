@@ -3,12 +3,15 @@
 import json
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from click.testing import CliRunner
 
+from relay.ops.cli import main
 from tests.corpus import Author
 from tests.managing import ADMIN, call, document, post, request, result
 from tests.served import Client, ServedRelay, client, served_relay
@@ -179,6 +182,26 @@ async def test_nobody_but_an_administrator_manages(relay: ServedRelay) -> None:
     assert reply.headers["access-control-allow-origin"] == "*"
     banned = [one["pubkey"] for one in await result(relay.port, "listbannedpubkeys")]
     assert "ab" * 32 not in banned
+
+
+def test_the_log_of_changes_can_be_read_while_the_relay_runs(
+    relay: ServedRelay, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("RELAY_CONFIG", raising=False)
+    trio.run(result, relay.port, "banpubkey", "56" * 32, "näme \u009b31m")
+    log = CliRunner().invoke(main, ["admin", "log", "--store", relay.store])
+    assert log.exit_code == 0, log.output
+    assert log.output.isascii()
+    lines = [json.loads(line) for line in log.output.splitlines()]
+    times = [datetime.fromisoformat(line.pop("time")) for line in lines]
+    assert times == sorted(times)
+    assert abs(times[-1].timestamp() - now()) < 60
+    params = ["56" * 32, "näme \u009b31m"]
+    assert {"admin": ADMIN.pubkey, "method": "banpubkey", "params": params} in lines
+    nothing = CliRunner().invoke(main, ["admin", "log", "--store", str(tmp_path / "none")])
+    assert nothing.exit_code == 1
+    assert "never run" in nothing.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_relay_that_does_not_know_its_url_warns(relay: ServedRelay) -> None:

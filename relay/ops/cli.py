@@ -1,4 +1,4 @@
-"""The command line: `relay serve`, `relay check …`, `relay --version`.
+"""The command line: `relay serve`, `relay check …`, `relay admin …`, `relay --version`.
 
 Exit codes: 0 for success, 1 when a `RelayError` ended the command (one line on standard error,
 `relay: …`), 2 when the command line itself was wrong.
@@ -13,7 +13,7 @@ import click
 
 from relay import __version__
 from relay.errors import RelayError
-from relay.ops import allocator, check_commands
+from relay.ops import admin_commands, allocator, check_commands
 from relay.ops.config import LogFormat, LogLevel
 from relay.ops.settings import FILE_VARIABLE, load, read
 
@@ -142,6 +142,7 @@ def check_config(context: click.Context, file: Path | None) -> None:
     click.echo("ok")
 
 
+main.add_command(admin_commands.admin)
 check.add_command(check_commands.subscription)
 check.add_command(check_commands.load)
 check.add_command(check_commands.conformance)

@@ -73,10 +73,14 @@ class Routes:
         self._public_url = public_url
         self._management = management
         self._methods = _METHODS if management is None else f"{_METHODS}, POST"
+        self._announced: Announcement | None = None
         self.announce(announcement)
 
     def announce(self, announcement: Announcement) -> None:
         """Tell this of the relay from now on."""
+        if announcement == self._announced:
+            return
+        self._announced = announcement
         self._document = document(announcement, version=__version__)
         self._page = _Page(announcement)
 

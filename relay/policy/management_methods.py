@@ -396,7 +396,7 @@ def _text(params: Sequence[object], place: int, name: str, longest: int) -> str:
     value = params[place] if len(params) > place else None
     if not isinstance(value, str) or len(value) > longest:
         raise InvalidCall(f"{name} must be text of at most {longest} characters")
-    if any(ord(character) < 32 and character not in "\n\t" for character in value):
+    if any(ord(character) < 32 and character not in "\n\r\t" for character in value):
         raise InvalidCall(f"{name} must not hold control characters")
     return value
 

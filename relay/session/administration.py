@@ -46,6 +46,7 @@ from relay.protocol.http_auth import (
 )
 from relay.session.core import Core
 from relay.session.front_door import Answer, Request, Response, WithBody
+from relay.session.ingest import SHUTTING_DOWN
 
 MEDIA_TYPE: Final = "application/nostr+json+rpc"
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -115,6 +116,8 @@ class Administration:
         media_type, _, _ = (request.header("content-type") or "").partition(";")
         if media_type.strip().lower() != MEDIA_TYPE:
             return _error(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the content type is {MEDIA_TYPE}")
+        if self._core.draining:
+            return _error(HTTPStatus.SERVICE_UNAVAILABLE, SHUTTING_DOWN)
         now = self._core.now()
         try:
             event = authorization(

@@ -147,6 +147,12 @@ async def test_the_head_is_judged_before_the_body_is_read(nursery: trio.Nursery)
     assert isinstance(with_parameters, WithBody)
 
 
+async def test_a_relay_that_is_stopping_takes_no_calls(nursery: trio.Nursery) -> None:
+    managed = await Managed().start(nursery)
+    managed.serving.core.draining = True
+    assert refusal(managed.judge(managed.proof())) == (503, "error: shutting down")
+
+
 async def test_the_url_is_the_one_that_the_operator_names(nursery: trio.Nursery) -> None:
     managed = await Managed().start(nursery, public_url="wss://relay.example")
     for url in ("wss://relay.example", "https://relay.example/", "https://RELAY.example:443"):
