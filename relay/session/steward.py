@@ -213,7 +213,8 @@ class Steward:
             records += drafts
             if not (records or ruling.erase or ruling.bury):
                 return Answer(True, ruling.reason)
-            terms = Terms(expected=expected, erase=ruling.erase, bury=ruling.bury)
+            # what its author has taken back, and somebody else sends again, has no effect either
+            terms = Terms(expected=expected, erase=ruling.erase, bury=ruling.bury, whole=kept)
             outcomes = await self._committed(records, terms)
             if outcomes and outcomes[0].outcome is Outcome.CONFLICT:
                 self._forget_stale(expected)

@@ -26,6 +26,7 @@ from relay.store.semantics import (
     covered,
     deletion_request,
     entitled,
+    spoilt,
     supersedes,
 )
 
@@ -77,18 +78,11 @@ class MemoryStore:
     def accept(self, record: Record, now: int) -> Committed:
         """Take one event, by the rules of `relay.store.api`."""
         event = record.event
+        refusal = self.refusal(event, now)
+        if refusal is not None:
+            return Committed(refusal, 0)
         expires = expiration(event)
-        if expires is not None and expires <= now:
-            return Committed(Outcome.EXPIRED, 0)
-        if event.id in self._by_id:
-            return Committed(Outcome.DUPLICATE, 0)
-        if event.id in self._buried:
-            return Committed(Outcome.BURIED, 0)
-        if any(self._vanished.get(one, -1) >= event.created_at for one in entitled(event)):
-            return Committed(Outcome.VANISHED, 0)
         event_address = address(event)
-        if self._is_deleted(event, event_address):
-            return Committed(Outcome.DELETED, 0)
         if event_address is not None:
             current = self._by_address.get(event_address)
             if current is not None:
@@ -110,6 +104,21 @@ class MemoryStore:
             self._expiring[event.id] = stored
         self._delete_what_is_named(event)
         return Committed(Outcome.STORED, stored.seq)
+
+    def refusal(self, event: Event, now: int) -> Outcome | None:
+        """Return why an event is not taken, if that is not for a newer version's sake."""
+        expires = expiration(event)
+        if expires is not None and expires <= now:
+            return Outcome.EXPIRED
+        if event.id in self._by_id:
+            return Outcome.DUPLICATE
+        if event.id in self._buried:
+            return Outcome.BURIED
+        if any(self._vanished.get(one, -1) >= event.created_at for one in entitled(event)):
+            return Outcome.VANISHED
+        if self._is_deleted(event, address(event)):
+            return Outcome.DELETED
+        return None
 
     def holds(self, expected: Mapping[str, str | None], now: int) -> bool:
         """Tell whether these are the current versions, by address; see `Terms.expected`."""
@@ -211,8 +220,18 @@ class MemoryWriter:
         if terms is not None:
             if not self._store.holds(terms.expected, now):
                 return all_alike(Outcome.CONFLICT, records)
+            if terms.whole:
+                fates = [self._fate(record, now, terms) for record in records]
+                refused = spoilt(fates)
+                if refused is not None:
+                    return refused
             self._store.erase(terms.erase, terms.bury)
         return [self._store.accept(record, now) for record in records]
+
+    def _fate(self, record: Record, now: int, terms: Terms) -> Outcome:
+        if record.event.id in terms.bury:
+            return Outcome.BURIED
+        return self._store.refusal(record.event, now) or Outcome.STORED
 
     def sweep(self, now: int, max_events: int) -> int:
         """Remove expired events; see `EventWriter.sweep`."""

@@ -37,6 +37,8 @@ _HEX64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 UNDELETABLE: Final = frozenset({KIND_DELETION, KIND_VANISH})
 """Requests: a deletion request has no effect on them (NIP-09, NIP-62)."""
 
+_REFUSED: Final = frozenset({Outcome.DELETED, Outcome.EXPIRED, Outcome.BURIED, Outcome.VANISHED})
+
 
 class DeletionRequest(NamedTuple):
     """What a kind 5 event asks for: ids and addresses, in order, each once."""
@@ -84,6 +86,15 @@ def covered(request: Event) -> tuple[Filter, Filter]:
 def all_alike(outcome: Outcome, records: Sequence[Record]) -> list[Committed]:
     """Return what a commit says that took nothing; see `EventWriter.commit`."""
     return [Committed(outcome, 0)] * max(1, len(records))
+
+
+def spoilt(outcomes: Sequence[Outcome]) -> list[Committed] | None:
+    """Return what becomes of a batch that is taken whole or not at all; `None`: it is taken."""
+    if _REFUSED.isdisjoint(outcomes):
+        return None
+    return [
+        Committed(outcome if outcome in _REFUSED else Outcome.CONFLICT, 0) for outcome in outcomes
+    ]
 
 
 def is_unfinished(outcomes: Sequence[Committed]) -> bool:

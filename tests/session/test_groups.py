@@ -343,3 +343,18 @@ async def test_two_admins_who_remove_each_other_leave_one(nursery: trio.Nursery)
     assert len(accepted) == 1
     async with somebody(servings[0]) as one:
         assert await members(one, "tea") == [accepted[0].pubkey]
+
+
+async def test_what_its_author_has_taken_back_has_no_effect_when_sent_again(
+    nursery: trio.Nursery,
+) -> None:
+    serving = await serve_anew(nursery)
+    async with somebody(serving) as one:
+        assert await ask(one, ANN, 9007, "tea") == ""
+        joining = made(BOB, 9021, "tea")
+        await one.accept(joining, BOB.sign(5, "", [["e", joining.id]], int(time.time())))
+        assert await ask(one, BOB, 9022, "tea") == ""
+        accepted, reason = await one.publish(joining)
+        assert not accepted
+        assert reason.startswith("blocked: ")
+        assert await members(one, "tea") == [ANN.pubkey]

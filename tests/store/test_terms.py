@@ -171,3 +171,29 @@ def test_a_store_is_whole_after_much_was_erased(tmp_path: Path) -> None:
     writer.commit([], NOW, Terms(erase=(filter_(t=["3"]),)))
     writer.close()
     assert check_whole(path) == 1 + sum(at % 3 == 2 and at % 7 != 3 for at in range(3000))
+
+
+def test_a_whole_batch_is_taken_or_nothing_of_it(store: OpenStore) -> None:
+    kept, gone, buried = note(at=1), note(at=2), note(at=3)
+    expired = note(at=4, tags=[("expiration", str(NOW))])
+    request = note(kind=5, at=5, tags=[("e", gone.event.id)])
+    commit(store.writer, kept, gone, request)
+    terms = Terms(erase=(filter_(ids=[kept.event.id]),), bury=(buried.event.id,), whole=True)
+    head = store.reader.head()
+    for refused, outcome in (
+        (gone, Outcome.DELETED),
+        (buried, BURIED),
+        (expired, Outcome.EXPIRED),
+    ):
+        batch = [note(at=6), refused, note(at=7)]
+        committed = store.writer.commit(batch, NOW, terms)
+        assert committed == [(CONFLICT, 0), (outcome, 0), (CONFLICT, 0)]
+        assert ask(store.reader, Filter()) == ids_of([kept, request])
+        assert store.reader.head() == head
+    # what is stored already does not hinder the rest
+    assert outcomes(store.writer.commit([request, note(at=8)], NOW, terms)) == [
+        Outcome.DUPLICATE,
+        STORED,
+    ]
+    assert kept.event.id not in ask(store.reader, Filter())
+    assert commit(store.writer, buried) == [BURIED], "from then on, and not before"

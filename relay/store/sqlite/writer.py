@@ -52,6 +52,7 @@ from relay.store.semantics import (
     covered,
     deletion_request,
     entitled,
+    spoilt,
     supersedes,
 )
 from relay.store.sqlite import schema
@@ -184,6 +185,11 @@ class SQLiteWriter:
                 if expected is None:
                     self._roll_back()
                     return all_alike(Outcome.CONFLICT, records)
+                if terms is not None and terms.whole:
+                    refused = self._spoilt(records, now, terms)
+                    if refused is not None:
+                        self._roll_back()
+                        return refused
                 if terms is not None and not self._erase(terms, expected):
                     outcomes = all_alike(Outcome.UNFINISHED, records)
                 else:
@@ -319,6 +325,20 @@ class SQLiteWriter:
         if not self._rare_tombstones:
             schema.note_rare_tombstones(self._connection)
             self._rare_tombstones = True
+
+    def _spoilt(self, records: Sequence[Record], now: int, terms: Terms) -> list[Committed] | None:
+        """Return what a batch that is taken whole says if it is not; see `Terms.whole`.
+
+        It is judged before anything is removed: some of that may be committed before the rest.
+        """
+        batch = _Batch(self._connection, self._keys, self._head, now)
+        judged = batch.judge(records, self._rare_tombstones, self._unfinished)
+        return spoilt(
+            [
+                Outcome.BURIED if record.event.id in terms.bury else outcome
+                for record, (outcome, _) in zip(records, judged, strict=True)
+            ]
+        )
 
     def _erase(self, terms: Terms, expected: Collection[int]) -> bool:
         """Remove what the terms name, and bury what is not to come back; tell whether that was all.
