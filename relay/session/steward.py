@@ -219,6 +219,9 @@ class Steward:
             if outcomes and outcomes[0].outcome is Outcome.CONFLICT:
                 self._forget_stale(expected)
                 continue
+            if ruling.erase or ruling.bury:
+                # what is gone must not be read where it is kept to be quick, either
+                self._core.forget_caches()
             await self._publish(records, outcomes)
             if kept and outcomes[0].outcome in REFUSED:
                 return Answer(False, REFUSED[outcomes[0].outcome])
