@@ -10,6 +10,8 @@ crash left behind; after some of them the store begins anew, so that a round sta
 
 A companion that is killed alone takes nothing else with it: the same relay answers for every event,
 stores what it has accepted, and delivers it once.
+
+A request to vanish that was interrupted is gone on with, though nobody asks again.
 """
 
 import os
@@ -20,11 +22,15 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import pytest
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError
 
-from relay.protocol.event import Event
+from relay.protocol.event import Event, record
+from relay.protocol.filters import Filter
+from relay.store.sqlite.reader import SQLiteReader
+from relay.store.sqlite.writer import SQLiteWriter
 from tests.corpus import START, Author, event_message
 from tests.faults.store_files import check_copy_whole, check_whole
 from tests.faults.watching import VERIFIER, WRITER, companions, is_alive, log, until
@@ -38,6 +44,8 @@ IN_FLIGHT: Final = 30
 IDS_PER_REQUEST: Final = 500
 EARLIER_IDS: Final = 1_000
 """So many of the events of earlier rounds are read back in each round, and all at the end."""
+VANISHING: Final = 3_000
+"""Events of somebody who asks to vanish: enough for many transactions."""
 
 
 class Publishing:
@@ -247,3 +255,52 @@ def _expected_lines(module: bytes) -> set[str]:
     if module == VERIFIER:
         return {"verifier lost", "connection closed"}
     return {"writer lost", "commit failed", "connection closed"}
+
+
+def _fill(path: Path, author: Author, other: Author) -> None:
+    """Store many events by one author, and a few by another."""
+    writer = SQLiteWriter(path)
+    writer._connection.pragma("synchronous", "off")
+    unsigned = author.sign(1, "", [("t", "gone")])
+    for first in range(0, VANISHING, 500):
+        batch = [
+            msgspec.structs.replace(unsigned, id=f"{number:064x}", created_at=START + number)
+            for number in range(first, first + 500)
+        ]
+        writer.commit([record(event) for event in batch], START)
+    writer.commit([record(other.sign(1, str(number))) for number in range(10)], START)
+    writer.close()
+
+
+async def test_a_request_to_vanish_that_kill_9_interrupts_is_carried_out(tmp_path: Path) -> None:
+    author, other = Author("vanishing"), Author("staying")
+    request = author.sign(62, "", [("relay", "ALL_RELAYS")], START + VANISHING)
+    path = tmp_path / "events.sqlite"
+    _fill(path, author, other)
+    with served_relay(tmp_path, store=str(path)) as relay:
+        reader = SQLiteReader(path)
+        mine = Filter(authors=frozenset([author.pubkey]))
+
+        def left() -> int:
+            counting = reader.count([mine], START)
+            assert counting.step(lambda: False)
+            return counting.total
+
+        async with client(relay.url) as publisher:
+            await publisher.send(event_message(request))
+            await until(lambda: left() < VANISHING)
+            assert not publisher.pending("OK", request.id)
+        relay.kill()
+        reader.close()
+        check_copy_whole(path, tmp_path / "copy")
+        relay.start()
+        async with client(relay.url) as publisher:
+            # nobody asks again, and nothing comes back meanwhile
+            back = author.sign(1, "back", [], START)
+            assert not (await publisher.publish(back))[0]
+            while await publisher.count({"authors": [author.pubkey]}) > 1:  # noqa: ASYNC110
+                await trio.sleep(0.05)
+            assert await publisher.request({"authors": [author.pubkey]}) == [request]
+            assert (await publisher.publish(request))[0]
+            assert await publisher.count({}) == 11
+    assert check_whole(path) == 11

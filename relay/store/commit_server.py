@@ -149,6 +149,7 @@ class _Housekeeping:
         self._writer = writer
         self._failed = False
         self._goes_on = False
+        self._urgent = False
         self._commits = 0
         """Since the last merges."""
 
@@ -165,6 +166,8 @@ class _Housekeeping:
     @property
     def patience(self) -> float | None:
         """How many seconds it has to be quiet before something is done; `None`: for ever."""
+        if self._urgent:
+            return 0
         unindexed = 0 if self._failed else self._writer.unindexed
         if not unindexed:
             return _QUIET_SECONDS if self._commits else None
@@ -174,13 +177,12 @@ class _Housekeeping:
 
     def do_some(self, *, quiet: bool) -> None:
         """Do a bounded part of what is to be done: up to 50 ms, an index's portion 10."""
-        due = self.is_overdue or self.patience == _QUIET_SECONDS
+        due = self._urgent or self.is_overdue or self.patience == _QUIET_SECONDS
         try:
-            if due and self._commits:
+            if due and (self._commits or self._urgent):
                 self._commits = 0
-                self._failed = False
-                # as if something had been committed, if there is more to do
-                self._commits = int(self._writer.maintain())
+                self._failed = self._urgent = False
+                self._urgent = self._writer.maintain()
             if quiet and not self._failed:
                 self._writer.index(_INDEXED_AT_ONCE)
                 self._goes_on = True
