@@ -9,11 +9,13 @@ import trio
 
 from relay.errors import StoreUnavailable
 from relay.protocol.event import record
-from relay.session.committer import ProcessCommitter
-from relay.store.api import Outcome
-from relay.store.locate import open_reader, parse_location
+from relay.session.committer import Committer, LocalCommitter, ProcessCommitter
+from relay.store.api import Outcome, Terms
+from relay.store.locate import open_reader, open_writer, parse_location
+from relay.store.sqlite.writer import _REMOVED_AT_ONCE
 from tests.served import process_tree
 from tests.session.serving import NOW, Journal, notes
+from tests.store.making import author, filter_, note
 
 
 def writer_process() -> int:
@@ -88,3 +90,31 @@ async def test_the_writer_process_ends_with_the_committer(tmp_path: Path) -> Non
         pid = writer_process()
         nursery.cancel_scope.cancel()
     assert pid not in process_tree(os.getpid())
+
+
+@pytest.mark.parametrize("process", [True, False], ids=["process", "local"])
+async def test_a_batch_with_terms_is_finished_when_all_is_erased(
+    request: pytest.FixtureRequest, tmp_path: Path, nursery: trio.Nursery, *, process: bool
+) -> None:
+    """More than one transaction removes: whoever waits is told of the last one only."""
+    location = str(tmp_path / "store.sqlite3")
+    if process:
+        committer: Committer = ProcessCommitter(location, Journal())
+    else:
+        opened = open_writer(parse_location(location))
+        request.addfinalizer(opened.close)
+        committer = LocalCommitter(opened)
+    await nursery.start(committer.run)
+    many = [note(at=at) for at in range(2 * _REMOVED_AT_ONCE + 1)]
+    await committer.finish(await committer.begin(many, NOW))
+    terms = Terms(expected={f"0:{author(1)}:": None}, erase=(filter_(kinds=[1]),))
+    profile = note(kind=0)
+    ticket = await committer.begin([profile], NOW, terms)
+    assert await committer.finish(ticket) == [(Outcome.STORED, len(many) + 1)]
+    reader = open_reader(parse_location(location))
+    entries = reader.tail(0, 10, 1 << 20, NOW).entries
+    assert [entry.record for entry in entries] == [profile]
+    reader.close()
+    ticket = await committer.begin([note(kind=0)], NOW, terms)
+    assert await committer.finish(ticket) == [(Outcome.CONFLICT, 0)]
+    nursery.cancel_scope.cancel()
