@@ -6,6 +6,7 @@ import pytest
 
 from relay.protocol.event import MAX_TIMESTAMP, Record, decode_event
 from relay.protocol.filters import Filter
+from relay.protocol.hyperloglog import HyperLogLog
 from relay.store.api import EventReader, Outcome, Query
 from tests.store.conftest import OpenStore
 from tests.store.making import (
@@ -828,3 +829,37 @@ def test_a_filter_that_meets_nothing_hidden_is_not_asked_about(store: OpenStore)
     assert len(ask(store.reader, *asked, guard=guard)) == 2
     assert counted(store.reader, *asked, guard=guard) == 2
     assert guard.asked == 0 or store.location.path is None, "only the plain store asks about all"
+
+
+# --- Counts with authors ------------------------------------------------------------------------
+
+
+def test_the_authors_of_what_is_counted_are_added_to_a_sketch(store: OpenStore) -> None:
+    topic = [("t", "x"), ("p", author(9))]
+    # more than are read at one step
+    records = [note(1 + by % 2, by % 251, at, topic) for at, by in enumerate(range(700))]
+    others = [note(1, 252, 5, [("t", "y")]), note(7, 253, 5, topic)]
+    gone = [note(1, 254, 5, [*topic, ("expiration", str(NOW + 5))])]
+    long = [note(2, 255, 5, topic, content="x" * 50_000)]
+    commit(store.writer, *records, *others, *gone, *long)
+    for wanted in (
+        filter_(kinds=[1, 2], t=["x"]),
+        filter_(kinds=[1], t=["x"], p=[author(9)]),
+        filter_(kinds=[2], t=["x", "y"], since=5, until=600),
+        filter_(authors=range(40), t=["x"]),
+        filter_(authors=range(254), kinds=[1, 2], t=["x"]),
+        filter_(ids=[one.event.id for one in records[::3]], t=["x"]),
+        filter_(kinds=[3], t=["x"]),
+    ):
+        for offset, guard in ((8, None), (23, None), (8, hiding_kind(2, by=4))):
+            counted_here = [
+                one.event
+                for one in [*records, *others, *long]
+                if wanted.matches(one.event)
+                and not (guard and one.event.kind == 2 and one.event.pubkey != author(4))
+            ]
+            expected, sketch = HyperLogLog(offset), HyperLogLog(offset)
+            for event in counted_here:
+                expected.add(event.pubkey)
+            total = counted(store.reader, wanted, now=NOW + 5, guard=guard, sketch=sketch)
+            assert (total, sketch.hex()) == (len(counted_here), expected.hex())

@@ -2,9 +2,11 @@
 
 The indexes hold authors as hashes, so the events' rows have to be looked up. That is most of what
 it costs, whatever is taken from a row: of 31,437 reactions to one author, looking up takes 59 ms,
-with the eight bytes of the author that matter 62 ms, whole rows 75 ms (the count alone 5 ms). Of
-long rows, such as follow lists of 22 kB, little of each is a third of all. So where no row has to
-be compared or asked about, only these bytes are read.
+with the eight bytes of the author that matter 62 ms, whole rows 75 ms (the count alone 5 ms). So
+where no row has to be compared or asked about, only these bytes are read.
+
+A long row lies on several pages, and `substr` reads all of them. Opened as a blob, only its first
+is read: of 335 follow lists of 22 kB 0.3 ms instead of 2.8. (Short rows cost twice as much so.)
 
 Every row read is one that counts: what has expired, or came after the count began, is left out.
 """
@@ -28,8 +30,11 @@ from relay.store.sqlite.words import words_of
 _ROWS_AT_ONCE: Final = 300
 _FIRST_DIGIT: Final = 84
 """Where the author begins in an event's JSON, counted from 1."""
+_ONE_PAGE: Final = 3_000
+"""Bytes of JSON that fit into one page of 4,096, beside what else is in the row."""
 _AUTHORS: Final = (
-    "SELECT tag.rowid, substr(raw, ?, ?) FROM tag CROSS JOIN event ON place = tag.rowid"
+    "SELECT tag.rowid, CASE WHEN length(raw) <= ? THEN substr(raw, ?, ?) END"
+    " FROM tag CROSS JOIN event ON place = tag.rowid"
     " WHERE tag MATCH ? AND tag.rowid BETWEEN ? AND ?"
     " AND seq <= ? AND (expires IS NULL OR expires > ?) ORDER BY tag.rowid DESC LIMIT ?"
 )
@@ -94,24 +99,38 @@ class SQLiteSketching:
     def _next_slices(self) -> list[bytes]:
         slices, view, digits = self._slices, self._view, self._sketch.digits
         assert slices is not None  # noqa: S101 - see `step`
-        rows = view.select(
-            _AUTHORS,
-            (
-                _FIRST_DIGIT + digits.start,
-                digits.stop - digits.start,
-                slices.expression,
-                slices.lowest,
-                slices.highest,
-                view.position,
-                view.now,
-                _ROWS_AT_ONCE,
-            ),
+        values = (
+            _ONE_PAGE,
+            _FIRST_DIGIT + digits.start,
+            digits.stop - digits.start,
+            slices.expression,
+            slices.lowest,
+            slices.highest,
+            view.position,
+            view.now,
+            _ROWS_AT_ONCE,
         )
+        with view.connection:  # a snapshot: no row goes before it is opened
+            rows = view.select(_AUTHORS, values)
+            long = self._long_rows([place for place, author in rows if author is None])
         if len(rows) < _ROWS_AT_ONCE:
             self._slices = None
         else:
             slices.highest = rows[-1][0] - 1
-        return [author for _place, author in rows]
+        return [author for _place, author in rows if author is not None] + long
+
+    def _long_rows(self, places: list[int]) -> list[bytes]:
+        """Return what matters of the authors of rows that lie on several pages."""
+        if not places:
+            return []
+        digits = self._sketch.digits
+        authors = []
+        with self._view.connection.blob_open("main", "event", "raw", places[0], False) as row:
+            for place in places:
+                row.reopen(place)
+                row.seek(_FIRST_DIGIT - 1 + digits.start)
+                authors.append(row.read(digits.stop - digits.start))
+        return authors
 
     def _next_rows(self) -> list[bytes]:
         found, digits = self._plan, self._sketch.digits
