@@ -4,6 +4,8 @@ A method either looks (`list…`, `supportedmethods`), and its answer is made of
 it decides, and then gives a ruling that the steward carries out. Deciding what holds already is
 no change: it is answered with true, and nothing is recorded. Every change is recorded for the
 audit, with who made it and how.
+
+A ban of what is banned already is no change either, but removes again what is stored of it.
 """
 
 import re
@@ -82,6 +84,17 @@ def decides(method: str) -> bool:
     return method in _DECISIONS
 
 
+def is_ban(method: str) -> bool:
+    """Tell whether a method bans: then what it erases may go later than it is refused."""
+    return method in ("banpubkey", "banevent")
+
+
+def is_banned(management: Management, call: Call) -> bool:
+    """Tell whether what a call has banned is still banned."""
+    subject = call.params[0]
+    return subject in management.banned_pubkeys or subject in management.banned_events
+
+
 def named_event(call: Call) -> str | None:
     """Return the id of the event that a call is about, if it is about one."""
     if call.method not in ("banevent", "allowevent") or not call.params:
@@ -121,12 +134,12 @@ def _ban_pubkey(management: Management, call: Call, _subject: Subject, _now: int
     pubkey, reason = _pubkey(call.params, 2), _reason(call.params)
     if pubkey in management.rules.admins or pubkey == management.own_key:
         raise InvalidCall("an administrator, or the relay itself, cannot be banned")
-    if management.banned_pubkeys.get(pubkey) == reason:
-        return _NOTHING_NEW
-    _room(management.banned_pubkeys, pubkey)
-    drafts = [_marked("pubkey", pubkey, FORBIDDEN, reason)]
-    if management.membership.is_member(pubkey):
-        drafts += management.membership.remove_drafts(pubkey)
+    drafts: list[Draft] = []
+    if management.banned_pubkeys.get(pubkey) != reason:
+        _room(management.banned_pubkeys, pubkey)
+        drafts.append(_marked("pubkey", pubkey, FORBIDDEN, reason))
+        if management.membership.is_member(pubkey):
+            drafts += management.membership.remove_drafts(pubkey)
     return _ruling(drafts, Filter(authors=frozenset([pubkey])))
 
 
@@ -236,10 +249,10 @@ def _ban_event(management: Management, call: Call, subject: Subject, _now: int) 
     event_id, reason = _event_id(call.params, 2), _reason(call.params)
     if subject.event is not None and subject.event.pubkey == management.own_key:
         raise InvalidCall("the relay's own events cannot be banned")
-    if management.banned_events.get(event_id) == reason:
-        return _NOTHING_NEW
-    _room(management.banned_events, event_id)
-    drafts = [_marked("event", event_id, FORBIDDEN, reason)]
+    drafts: list[Draft] = []
+    if management.banned_events.get(event_id) != reason:
+        _room(management.banned_events, event_id)
+        drafts.append(_marked("event", event_id, FORBIDDEN, reason))
     return _ruling(drafts, Filter(ids=frozenset([event_id])))
 
 

@@ -29,6 +29,8 @@ from relay.policy.management_methods import (
     Subject,
     decide,
     decides,
+    is_ban,
+    is_banned,
     is_known,
     look,
     named_event,
@@ -224,8 +226,12 @@ class Administration:
             except InvalidCall as error:
                 refusal = error
                 return Ruling(accepted=False, reason=str(error))
-            changes, erased = bool(decided.drafts), decided.erase
-            return decided
+            changes = bool(decided.drafts)
+            if not is_ban(call.method):
+                return decided
+            # first it is refused: else who is banned could write as fast as it is removed
+            erased = decided.erase
+            return msgspec.structs.replace(decided, erase=())
 
         settled = await self._perform(ruling)
         if refusal is not None:
@@ -242,16 +248,22 @@ class Administration:
                 params=_logged(call.params),
             )
         if erased:
-            await self._erase_latecomers(erased)
+            await self._remove_banned(call, erased)
         return True
 
-    async def _erase_latecomers(self, erase: tuple[Filter, ...]) -> None:
-        """Remove what was let in before the ban, and stored behind it."""
+    async def _remove_banned(self, call: Call, erase: tuple[Filter, ...]) -> None:
+        """Remove what is banned now, and what was let in before and is stored behind the ban."""
+
+        def removal() -> Ruling:
+            still = is_banned(self._management, call)
+            return Ruling(accepted=True, erase=erase if still else ())
+
         with trio.move_on_after(_LATECOMERS_SECONDS):
             while self._under_way():  # noqa: ASYNC110 - nobody tells of a single event's storing
                 await trio.sleep(_LATECOMERS_INTERVAL)
-        if any([await self._ids(msgspec.structs.replace(one, limit=1)) for one in erase]):
-            await self._perform(lambda: Ruling(accepted=True, erase=erase))
+        settled = await self._perform(removal)
+        if not settled.accepted:
+            raise InvalidCall(f"{settled.reason}; it is banned, but not removed: call again")
 
     async def _needing_moderation(self) -> object:
         filter_ = self._management.report_filter()
