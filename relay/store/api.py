@@ -87,6 +87,12 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     stored again later: who wants to prevent that refuses it, or buries its id."""
     bury: tuple[str, ...] = ()
     """Ids of events that are removed, and refused from then on, whoever wrote them."""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a filter that searches: what an index finds may be behind."""
+        if any(filter_.search is not None for filter_ in self.erase):
+            raise ValueError("nothing is erased by a search")
+
     whole: bool = False
     """Whether nothing is taken or removed when one of the events is refused (EXPIRED, DELETED,
     VANISHED, BURIED). It has that outcome then, and the others are in CONFLICT."""

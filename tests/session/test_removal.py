@@ -105,6 +105,17 @@ async def test_a_recipient_deletes_a_gift_wrap() -> None:
         ]
 
 
+async def test_an_ephemeral_gift_wrap_is_delivered_and_never_stored() -> None:
+    passing = OTHER.sign(21059, "", [["p", AUTHOR.pubkey]], NOW)
+    async with connected() as (serving, publisher):
+        assert await publisher.authenticate(AUTHOR, serving.url) == (True, "")
+        name = await publisher.subscribe({"kinds": [21059]})
+        await publisher.accept(passing)
+        assert await publisher.event(name) == passing
+        assert await publisher.request({"ids": [passing.id]}) == []
+        assert serving.core.reader.head() == 0
+
+
 class Held(LocalCommitter):
     """Commits at once, and lets each batch be answered when it is allowed to."""
 
