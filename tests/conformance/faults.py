@@ -493,7 +493,7 @@ class DeletesForAnybody(Pages):
         return [event for event in events if event["id"] not in gone]
 
 
-@breaks("09/a-newer-version-stays", "09/other-addresses-stay")
+@breaks("09/a-newer-version-stays", "09/other-addresses-stay", "09/newer-versions-are-taken")
 class DeletesByKind(Pages):
     def page(self, _filters: list[Any], events: list[Event]) -> list[Event]:
         deletions = [event for event in self.events.values() if event["kind"] == 5]
@@ -587,6 +587,7 @@ class AdvertisesShorterEvents(Document):
     "40/expired-events-are-dropped",
     "09/deleted-events-do-not-come-back",
     "09/a-request-may-come-first",
+    "09/older-versions-do-not-come-back",
 )
 class NothingIsEverGone(Pages):
     def page(self, filters: list[Any], events: list[Event]) -> list[Event]:

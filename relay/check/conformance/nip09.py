@@ -120,12 +120,6 @@ async def _by_address(trial: Trial, kind: int, tags: list[list[str]], d: str) ->
     await client.accept(old)
     await client.accept(deletion(author, [["a", f"{kind}:{author.pubkey}:{d}"]], time + 10))
     await _gone(client, old)
-    older = author.sign(kind, "of before the request", tags, time + 10)
-    await client.offer(older)
-    await _gone(client, older)
-    newer = author.sign(kind, "of after the request", tags, time + 11)
-    await client.accept(newer)
-    await _there(client, newer, "it is newer than the request")
 
 
 @NIP_09.should("when an a tag is used, relays SHOULD delete all versions up to the request's time")
@@ -137,6 +131,28 @@ async def deletes_by_address(trial: Trial) -> None:
 async def deletes_replaceable_events_by_address(trial: Trial) -> None:
     for kind in (0, 10002):
         await _by_address(trial, kind, [], "")
+
+
+@NIP_09.should("all versions up to the request's time: also those that come after it")
+async def older_versions_do_not_come_back(trial: Trial) -> None:
+    client, author, time = await trial.client(), trial.signer(), now() - 100
+    for kind in (0, 30023):
+        await client.accept(deletion(author, [["a", f"{kind}:{author.pubkey}:"]], time))
+        for seconds in (10, 0):
+            event = author.sign(kind, "older", [["d", ""]], time - seconds)
+            await client.offer(event)
+            await _gone(client, event)
+
+
+@NIP_09.must("all versions up to the created_at of the request: a newer version can be published")
+async def newer_versions_are_taken(trial: Trial) -> None:
+    client, author, time = await trial.client(), trial.signer(), now() - 100
+    for kind in (0, 30023):
+        await client.accept(author.sign(kind, "old", [["d", ""]], time))
+        await client.offer(deletion(author, [["a", f"{kind}:{author.pubkey}:"]], time + 10))
+        newer = author.sign(kind, "of after the request", [["d", ""]], time + 11)
+        await client.accept(newer)
+        await _there(client, newer, "it is newer than the request")
 
 
 @NIP_09.must("all versions up to the created_at timestamp of the request: no newer ones")

@@ -45,6 +45,7 @@ class Transcript:
     def _add(self, connection: int, direction: str, text: str) -> None:
         if len(self.lines) < _KEPT:
             seconds = round(time.perf_counter() - self._start, 4)
+            text = text.rstrip("\n")
             cut = text if len(text) <= _KEPT_LINE else text[:_KEPT_LINE] + "…"
             self.lines.append(Line(seconds, connection, direction, cut))
 
