@@ -167,7 +167,7 @@ class HighestIdFirst(Pages):
         return sorted(by_id, key=lambda event: int(event["created_at"]), reverse=True)
 
 
-@breaks("01/limit-bounds-the-initial-query")
+@breaks("01/limit-bounds-the-initial-query", "50/limit-holds-for-searches")
 class NoLimit(EachFilter):
     def filters(self, filters: list[Any]) -> list[Any]:
         return [{k: v for k, v in one.items() if k != "limit"} for one in filters]
@@ -464,7 +464,7 @@ class LeavesWhenItDoesNotUnderstand(Fault):
 # NIP-09
 
 
-@breaks("09/deletes-by-id", "09/deletes-by-address")
+@breaks("09/deletes-by-id", "09/deletes-by-address", "59/recipients-may-delete")
 class DeletesNothing(Fault):
     async def from_client(self, peer: Peer, message: Message) -> list[Message]:
         if message[0] == "EVENT" and message[1]["kind"] == 5:
@@ -588,6 +588,8 @@ class AdvertisesShorterEvents(Document):
     "09/deleted-events-do-not-come-back",
     "09/a-request-may-come-first",
     "09/older-versions-do-not-come-back",
+    "50/deleted-events-are-not-found",
+    "62/what-vanished-does-not-come-back",
 )
 class NothingIsEverGone(Pages):
     def page(self, filters: list[Any], events: list[Event]) -> list[Event]:
@@ -685,6 +687,301 @@ class AlwaysFinished(EachMessage):
 class AlwaysMore(EachMessage):
     def change(self, message: Message) -> Message | None:
         return [*message[:2], ["more"]] if message[0] == "EOSE" else message
+
+
+# NIP-05
+
+
+@breaks("05/names-are-served", "05/scripts-may-read-names")
+class NoNames(Document):
+    old = ('"names"',)
+    new = '"named"'
+
+    def http(self, request: str, response: str) -> str:
+        self.asked = getattr(self, "asked", 0) + ("nostr.json" in request)
+        # a run looks whether there are any
+        return response if self.asked <= 1 else super().http(request, response)
+
+
+@breaks("05/names-are-not-redirected", "05/names-have-their-form")
+class RedirectsNames(NoNames):
+    old = ("HTTP/1.1 200",)
+    new = "HTTP/1.1 301"
+
+
+# NIP-13
+
+
+@breaks("13/too-little-work-is-refused")
+class AsksForWorkInVain(Document):
+    old = ('"min_pow_difficulty":0',)
+    new = '"min_pow_difficulty":5'
+
+
+# NIP-17 and NIP-59
+
+
+@breaks("17/strangers-do-not-see-messages", "59/wraps-are-guarded", "59/wraps-come-after-auth")
+class ShowsWrapsToAnybody(Pages):
+    def page(self, filters: list[Any], events: list[Event]) -> list[Event]:
+        wraps = [event for event in self.events.values() if event["kind"] == 1059]
+        return self.remembered(filters, wraps) + events
+
+
+@breaks("59/new-wraps-reach-only-recipients")
+class SendsWrapsToAnybody(Fault):
+    async def from_client(self, _peer: Peer, message: Message) -> list[Message]:
+        if message[0] == "EVENT" and message[1]["kind"] == 1059:
+            for peer in self.peers:
+                for name in peer.requests:
+                    await peer.say(["EVENT", name, message[1]])
+        return [message]
+
+
+@breaks("17/recipients-see-their-messages", "59/wraps-of-many-keys-are-taken")
+class HidesWraps(EachMessage):
+    def change(self, message: Message) -> Message | None:
+        return None if message[0] == "EVENT" and message[2]["kind"] == 1059 else message
+
+
+# NIP-29
+
+
+@breaks(
+    "29/strangers-may-not-moderate",
+    "29/members-may-not-moderate",
+    "29/members-cannot-join",
+    "29/closed-groups-cannot-be-joined",
+    "29/restricted-groups-are-written-by-members",
+    "29/nobody-else-tells-what-a-group-is",
+    "29/unknown-references-are-refused",
+    "29/late-publication-is-refused",
+    "29/cycles-are-refused",
+    "29/unknown-parents-are-refused",
+    "29/a-parent-must-agree",
+    "29/children-must-be-named",
+    "29/two-parents-are-refused",
+    "43/a-bad-claim-is-refused",
+    "43/a-request-without-a-claim-is-refused",
+    "43/an-old-request-is-refused",
+    "43/an-unprotected-leave-is-refused",
+)
+class GrantsEverything(SaysYesToEverything):
+    pass
+
+
+class GroupState(EachMessage):
+    """Changes the tags of the events in which a relay tells its state."""
+
+    def tags(self, kind: int, tags: list[list[str]]) -> list[list[str]]:
+        raise NotImplementedError
+
+    def change(self, message: Message) -> Message | None:
+        if message[0] == "EVENT" and message[2]["kind"] in (13534, 39000, 39001, 39002, 39005):
+            event = message[2]
+            return [*message[:2], {**event, "tags": self.tags(event["kind"], event["tags"])}]
+        return message
+
+
+@breaks(
+    "29/who-creates-is-an-admin",
+    "29/users-are-put-and-removed",
+    "29/open-groups-may-be-joined",
+    "29/invite-codes-open-closed-groups",
+    "29/pins-are-mirrored",
+    "43/the-list-follows-who-joins",
+)
+class ListsAreEmpty(GroupState):
+    def tags(self, kind: int, tags: list[list[str]]) -> list[list[str]]:
+        return tags if kind == 39000 else [tag for tag in tags if tag[0] in ("d", "-")]
+
+
+@breaks("29/metadata-is-edited", "29/subgroups-and-parents-name-each-other")
+class MetadataIsEmpty(GroupState):
+    def tags(self, kind: int, tags: list[list[str]]) -> list[list[str]]:
+        return tags if kind != 39000 else [tag for tag in tags if tag[0] == "d"]
+
+
+@breaks("29/private-groups-are-read-by-members")
+class ShowsPrivateMessages(Pages):
+    def page(self, filters: list[Any], events: list[Event]) -> list[Event]:
+        messages = [event for event in self.events.values() if event["kind"] == 9]
+        return self.remembered(filters, messages) + events
+
+
+@breaks("29/events-are-deleted", "29/members-leave", "29/one-instance-of-each")
+class ModerationIsIgnored(Fault):
+    async def from_client(self, peer: Peer, message: Message) -> list[Message]:
+        if message[0] == "EVENT" and message[1]["kind"] in (9002, 9005, 9022):
+            await peer.say(["OK", message[1]["id"], True, ""])
+            return []
+        return [message]
+
+
+# NIP-43
+
+
+@breaks("43/the-list-has-its-form", "43/invitations-have-their-form")
+class UnprotectedLists(EachMessage):
+    def change(self, message: Message) -> Message | None:
+        if message[0] == "EVENT" and message[2]["kind"] in (13534, 28935):
+            tags = [tag for tag in message[2]["tags"] if tag != ["-"]]
+            return [*message[:2], {**message[2], "tags": tags}]
+        return message
+
+
+@breaks("43/the-list-follows-who-leaves")
+class NobodyLeaves(Fault):
+    async def from_client(self, peer: Peer, message: Message) -> list[Message]:
+        if message[0] == "EVENT" and message[1]["kind"] == 28936:
+            await peer.say(["OK", message[1]["id"], True, ""])
+            return []
+        return [message]
+
+
+# NIP-45, HyperLogLog
+
+
+@breaks("45/hll-of-an-event-id", "45/hll-of-an-address", "45/hll-of-any-other-value")
+class OneRegisterIsWrong(EachMessage):
+    def change(self, message: Message) -> Message | None:
+        if message[0] == "COUNT" and "hll" in message[2]:
+            hll = message[2]["hll"]
+            wrong = ("1" if hll[-1] != "1" else "2") if hll else ""
+            return [*message[:2], {**message[2], "hll": hll[:-1] + wrong}]
+        return message
+
+
+# NIP-50
+
+
+@breaks("50/better-results-come-first")
+class SearchesByTime(Pages):
+    def page(self, _filters: list[Any], events: list[Event]) -> list[Event]:
+        return sorted(events, key=lambda event: int(event["created_at"]), reverse=True)
+
+
+@breaks("50/searches-content", "50/unknown-words-find-nothing", "50/other-conditions-hold-as-well")
+class SearchIsIgnored(EachFilter):
+    def filters(self, filters: list[Any]) -> list[Any]:
+        return [{k: v for k, v in one.items() if k != "search"} for one in filters]
+
+
+@breaks("50/unknown-extensions-are-ignored")
+class ExtensionsFindNothing(Pages):
+    def page(self, filters: list[Any], events: list[Event]) -> list[Event]:
+        return [] if any(":" in one.get("search", "") for one in filters) else events
+
+
+# NIP-62
+
+
+@breaks(
+    "62/everything-vanishes",
+    "62/everything-vanishes-from-all-relays",
+    "62/gift-wraps-vanish",
+    "62/vanishing-cannot-be-undone",
+)
+class NobodyVanishes(Fault):
+    async def from_client(self, peer: Peer, message: Message) -> list[Message]:
+        if message[0] == "EVENT" and message[1]["kind"] == 62:
+            await peer.say(["OK", message[1]["id"], True, ""])
+            return []
+        return [message]
+
+
+@breaks(
+    "62/newer-events-stay",
+    "62/new-events-are-taken-afterwards",
+    "62/requests-to-other-relays-do-nothing",
+    "62/a-request-names-a-relay",
+)
+class WhoAsksIsGoneForEver(Pages):
+    def page(self, _filters: list[Any], events: list[Event]) -> list[Event]:
+        gone = {event["pubkey"] for event in self.events.values() if event["kind"] == 62}
+        return [event for event in events if event["pubkey"] not in gone]
+
+
+# NIP-77
+
+
+@breaks(
+    "77/learns-everything-from-nothing",
+    "77/learns-both-differences",
+    "77/different-sets-have-different-fingerprints",
+    "77/the-filter-selects",
+)
+class EverythingIsEqual(EachMessage):
+    def change(self, message: Message) -> Message | None:
+        return [*message[:2], "61"] if message[0] == "NEG-MSG" else message
+
+
+@breaks("77/equal-sets-have-equal-fingerprints", "77/learns-everything-from-nothing")
+class OneBitIsWrong(EachMessage):
+    def change(self, message: Message) -> Message | None:
+        if message[0] != "NEG-MSG" or len(message[2]) < 40:
+            return [*message[:2], "6100000201" + "ab" * 32] if message[0] == "NEG-MSG" else message
+        return [*message[:2], message[2][:-1] + ("0" if message[2][-1] != "0" else "1")]
+
+
+@breaks("77/an-unknown-version-is-answered-by-ours")
+class ForgetsItsVersion(EachMessage):
+    def change(self, message: Message) -> Message | None:
+        return [*message[:2], "62"] if message[0] == "NEG-MSG" else message
+
+
+@breaks("77/what-cannot-be-read-is-an-error", "77/messages-to-no-sync-are-answered")
+class NoticesForErrors(EachMessage):
+    def change(self, message: Message) -> Message | None:
+        return ["NOTICE", message[2]] if message[0] == "NEG-ERR" else message
+
+
+@breaks("77/ids-are-apart-from-requests")
+class OneNamespace(Fault):
+    async def from_client(self, _peer: Peer, message: Message) -> list[Message]:
+        if message[0] == "NEG-CLOSE":
+            return [message, ["CLOSE", message[1]]]
+        return [message]
+
+
+@breaks("77/a-closed-sync-is-closed")
+class SyncsStayOpen(Fault):
+    async def from_client(self, _peer: Peer, message: Message) -> list[Message]:
+        return [] if message[0] == "NEG-CLOSE" else [message]
+
+
+# NIP-86 and NIP-98
+
+
+@breaks(
+    "98/no-authorization-is-401",
+    "98/another-kind-is-refused",
+    "98/an-old-authorization-is-refused",
+    "98/another-url-is-refused",
+    "98/another-method-is-refused",
+    "98/another-payload-is-refused",
+    "98/a-missing-payload-is-refused",
+    "98/a-wrong-signature-is-refused",
+    "86/strangers-get-401",
+)
+class NothingIsUnauthorized(Document):
+    old = ("HTTP/1.1 401 Unauthorized", "HTTP/1.1 401")
+    new = "HTTP/1.1 200"
+
+
+@breaks("86/pubkeys-are-banned-and-unbanned", "86/addresses-are-blocked-and-unblocked")
+class ListsAreNotKept(Document):
+    def http(self, request: str, response: str) -> str:
+        if '"list' in request:
+            response = response.partition("\r\n\r\n")[0] + '\r\n\r\n{"result":[]}'
+        return super().http(request, response)
+
+
+@breaks("86/events-are-banned-and-allowed")
+class BansAreForgotten(Pages):
+    def page(self, filters: list[Any], events: list[Event]) -> list[Event]:
+        found = self.remembered(filters, self.events.values())
+        return list({event["id"]: event for event in [*found, *events]}.values())
 
 
 # And what would bring down a careless tester

@@ -45,6 +45,7 @@ PROFILES = {
     "proof of work": """
         [limits]
         min_pow_difficulty = 9
+        require_pow_commitment = true
     """,
 }
 """The settings of each."""

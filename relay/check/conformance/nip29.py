@@ -58,6 +58,8 @@ class _Group:
         self.owner = owner
 
     def event(self, person: _Person, kind: int, tags: Tags = (), *, content: str = "") -> WireEvent:
+        # without a word of its own, the same action twice in a second would be one event
+        content = content or self.trial.word()
         return person.signer.sign(kind, content, [["h", self.id], *tags])
 
     async def offer(
