@@ -49,7 +49,11 @@ PROFILES = {
     """,
 }
 """The settings of each."""
-ONLY = {"small limits": frozenset({11}), "proof of work": frozenset({13})}
+ONLY = {
+    "members only": frozenset({11, 42, 45, 70}),
+    "small limits": frozenset({11}),
+    "proof of work": frozenset({13}),
+}
 """The NIPs that a profile is for, where it is not for all."""
 
 
