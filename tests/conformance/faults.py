@@ -689,6 +689,22 @@ class AlwaysMore(EachMessage):
         return [*message[:2], ["more"]] if message[0] == "EOSE" else message
 
 
+# NIP-04
+
+
+@breaks("04/strangers-do-not-see-messages")
+class ShowsMessagesToAnybody(Pages):
+    def page(self, filters: list[Any], events: list[Event]) -> list[Event]:
+        messages = [event for event in self.events.values() if event["kind"] == 4]
+        return self.remembered(filters, messages) + events
+
+
+@breaks("04/recipients-are-reached", "04/authors-find-what-they-wrote")
+class HidesMessages(EachMessage):
+    def change(self, message: Message) -> Message | None:
+        return None if message[0] == "EVENT" and message[2]["kind"] == 4 else message
+
+
 # NIP-05
 
 

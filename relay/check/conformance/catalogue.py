@@ -3,6 +3,7 @@
 from typing import Final
 
 from relay.check.conformance.nip01 import NIP_01
+from relay.check.conformance.nip04 import NIP_04
 from relay.check.conformance.nip05 import NIP_05
 from relay.check.conformance.nip09 import NIP_09
 from relay.check.conformance.nip11 import NIP_11
@@ -24,6 +25,7 @@ from relay.check.conformance.rules import Chapter
 
 CHAPTERS: Final[tuple[Chapter, ...]] = (
     NIP_01,
+    NIP_04,
     NIP_05,
     NIP_09,
     NIP_11,
