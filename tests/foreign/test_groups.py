@@ -35,6 +35,7 @@ def test_a_closed_and_private_group(at_open_relay: Performance) -> None:
     }
     seen.refused("post of an outsider", "restricted")
     seen.closed("read by an outsider", "restricted")
+    assert seen["found by an outsider"] == []
     seen.refused("join without a code", "restricted")
     seen.accepted("invited")
     seen.refused("join with a wrong code", "restricted")

@@ -121,7 +121,8 @@ def test_counting(at_open_relay: Performance, client: str) -> None:
     seen = at_open_relay.seen(client, "counting")
     assert seen["count"] == 12
     if client != NOSTR_SDK:  # which reads the number only
-        assert round(seen["estimate"]) == 12
+        # each register that two of the twelve share makes it one less; five do in one of 10^5 runs
+        assert abs(seen["estimate"] - 12) <= 4
     if client == NOSTR_TOOLS:
         assert seen["registers as the client makes them"] is True
         assert seen["two filters"] == 13

@@ -52,6 +52,7 @@ export async function groups(url, scene) {
 
   scene.observe('post of an outsider', (await post(outsider, 'intruding'))[1])
   scene.observe('read by an outsider', await read(outsider))
+  scene.observe('found by an outsider', scene.answer(await outsider.ask({ ids: [first.id] })))
   scene.observe('join without a code', await send(member, 9021))
   scene.observe('invited', await send(owner, 9009, [['code', 'margherita']]))
   scene.observe('join with a wrong code', await send(member, 9021, [['code', 'hawaii']]))
