@@ -25,6 +25,7 @@ SCENARIOS: Final = (
     "search",
     "reconciliation",
     "groups",
+    "vanishing",
 )
 CAST: Final = {NOSTR_TOOLS: SCENARIOS, NDK: SCENARIOS, NOSTR_SDK: SCENARIOS}
 PROPERTIES: Final = {"common": 90, "missing": 10}

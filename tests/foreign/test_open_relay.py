@@ -178,3 +178,19 @@ def test_search(at_open_relay: Performance, client: str) -> None:
     assert seen["limited"] == 1
     assert seen["nothing"] == []
     assert seen["counted"] == 3
+
+
+@players(CAST, "vanishing")
+def test_vanishing(at_open_relay: Performance, client: str) -> None:
+    """NIP-62: everything goes, gift wraps to the author too, and nothing comes back."""
+    seen = at_open_relay.seen(client, "vanishing")
+    assert seen["before"] == ["deletion", "note", "reply", "wrap"]
+    assert seen["after a request to another relay"] == seen["before"]
+    seen.accepted("request")
+    assert seen["after the request"] == ["reply"]
+    seen.refused("published again", "blocked")
+    seen.refused("wrap published again", "blocked")
+    assert seen["after that"] == ["reply"]
+    seen.accepted("a newer note")
+    seen.accepted("request to all")
+    assert seen["after the request to all"] == []
