@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from relay.ops.config import Connections
+from relay.ops.config import Connections, Negentropy
 from relay.protocol.limits import Limits
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -19,8 +19,8 @@ def test_every_test_that_it_names_exists() -> None:
 
 
 def test_every_setting_that_it_names_exists() -> None:
-    tables = {"limits": Limits, "connections": Connections}
-    named = re.findall(r"`(limits|connections)\.(\w+)`", PAGE)
+    tables = {"limits": Limits, "connections": Connections, "negentropy": Negentropy}
+    named = re.findall(r"`(limits|connections|negentropy)\.(\w+)`", PAGE)
     assert len(named) > 10
     for table, name in named:
         assert name in tables[table].__struct_fields__, f"{table}.{name}"

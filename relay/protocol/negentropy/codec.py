@@ -114,6 +114,10 @@ class Reader:
 
     def varint(self) -> int:
         """Read a natural number below 2^64. Raises `MalformedMessage`."""
+        first = self._data[self._at : self._at + 1]
+        if first and first < b"\x80":  # nearly all are that small
+            self._at += 1
+            return first[0]
         digits = self._data[self._at : self._at + _LONGEST_VARINT]
         number = 0
         for count, digit in enumerate(digits, 1):

@@ -60,6 +60,7 @@ class Round:
         "_index",
         "_most",
         "_output",
+        "_pending",
         "_reader",
         "_skipped",
         "_vector",
@@ -75,6 +76,7 @@ class Round:
         self._output = bytearray(VERSION)
         self._most = max(frame_size, SMALLEST_FRAME) - _RESERVE if frame_size else None
         self._index = 0
+        self._pending: bytes | None = None
         self._skipped: bytes | None = None
         self.done = self._reader.at_end
         """Whether the whole message was answered."""
@@ -103,12 +105,19 @@ class Round:
         reader, vector = self._reader, self._vector
         bound = reader.bound()
         mode = reader.varint()
+        if mode == SKIP:
+            # where it ends among our items is looked up when it matters
+            self._skip_to(bound)
+            self._pending = bound
+            self.done = reader.at_end
+            return
+        if self._pending is not None:
+            self._index = vector.lower_bound(self._pending, self._index)
+            self._pending = None
         lower = self._index
         upper = rest = vector.lower_bound(bound, lower)
         answer = b""
-        if mode == SKIP:
-            self._skip_to(bound)
-        elif mode == FINGERPRINT:
+        if mode == FINGERPRINT:
             theirs = reader.take(FINGERPRINT_BYTES)
             if theirs == vector.fingerprint(lower, upper):
                 self._skip_to(bound)

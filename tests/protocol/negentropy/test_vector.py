@@ -5,7 +5,7 @@ from hashlib import sha256
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.protocol.negentropy import vector as module
@@ -34,6 +34,7 @@ def grown(some: list[list[bytes]]) -> Vector:
     return growing.vector()
 
 
+@settings(deadline=None)
 @given(batches, st.data())
 def test_a_vector_is_the_sorted_set(some: list[list[bytes]], data: st.DataObject) -> None:
     expected = sorted({item for batch in some for item in batch})
@@ -58,6 +59,7 @@ def test_a_vector_is_the_sorted_set(some: list[list[bytes]], data: st.DataObject
         assert vector.lower_bound(key, start) == max(start, below)
 
 
+@settings(deadline=None)
 @given(batches, st.lists(items, max_size=40))
 def test_what_grows_out_of_a_vector_leaves_it_as_it_was(
     some: list[list[bytes]], more: list[bytes]
