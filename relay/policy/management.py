@@ -28,10 +28,9 @@ from relay.policy.membership import KIND_JOIN, KIND_LEAVE, Membership
 from relay.policy.records import KIND_RECORD, PrivateRecord, read_record
 from relay.policy.ruling import Ruling
 from relay.policy.verdict import Client, Rejection, Verdict
-from relay.protocol.event import KIND_DELETION, Event
+from relay.protocol.event import KIND_DELETION, KIND_VANISH, Event
 from relay.protocol.filters import Filter
 
-KIND_VANISH: Final = 62
 KIND_REPORT: Final = 1984
 ALLOWED: Final = "allowed"
 FORBIDDEN: Final = "forbidden"
@@ -146,8 +145,6 @@ class Management:
         if self._unrestricted:
             return None
         kind, pubkey = event.kind, event.pubkey
-        if kind == KIND_VANISH:
-            return None
         if pubkey in self.banned_pubkeys:
             return _banned(self.banned_pubkeys[pubkey])
         if event.id in self.banned_events:

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import msgspec
 
 from relay.policy.verdict import Client, EventCheck, Rejection, Verdict
-from relay.protocol.event import Event
+from relay.protocol.event import KIND_VANISH, Event
 from relay.protocol.filters import Filter
 
 _OWN: Final = Rejection("blocked: events by the relay's own key are made by the relay alone")
@@ -96,8 +96,10 @@ def office_checks(pubkey: str, offices: Sequence[Office]) -> tuple[EventCheck, .
     """Return the checks of a relay with these offices, whose own key is `pubkey`.
 
     The first sees to it that nobody else speaks for the relay. Whoever holds its key may use it for
-    what no office keeps, once authenticated.
+    what no office keeps, once authenticated. The other asks the offices; a request to vanish is
+    none of theirs: it has to be followed whatever its author's status is (NIP-62).
     """
+    checks = [office.check for office in offices]
     own_kinds = frozenset[int]().union(*[office.own_kinds for office in offices])
 
     def not_for_the_relay(event: Event, client: Client, _now: int) -> Verdict:
@@ -105,4 +107,13 @@ def office_checks(pubkey: str, offices: Sequence[Office]) -> tuple[EventCheck, .
             return None
         return _OWN if event.kind in own_kinds or pubkey not in client.authenticated else None
 
-    return (not_for_the_relay, *[office.check for office in offices])
+    def by_the_offices(event: Event, client: Client, now: int) -> Verdict:
+        if event.kind == KIND_VANISH:
+            return None
+        for check in checks:
+            verdict = check(event, client, now)
+            if verdict is not None:
+                return verdict
+        return None
+
+    return not_for_the_relay, by_the_offices
