@@ -6,7 +6,7 @@ from typing import Final
 from relay.policy.management import Management, ManagementRules
 from relay.policy.management_methods import Call, Subject, decide
 from relay.policy.membership import Membership, MembershipRules
-from relay.policy.ruling import Draft, Ruling, office_checks
+from relay.policy.ruling import Draft, Office, Ruling, office_checks
 from relay.protocol.event import Event, KindClass, identifier, kind_class
 from relay.protocol.filters import matches_any
 from tests.corpus import Author
@@ -90,7 +90,7 @@ class Desk:
         return self.carry_out(self.membership.rule(event, Somebody(), self.now))
 
     def judge(self, event: Event, *authenticated: Author) -> str | None:
-        offices = [self.membership, self.management]
+        offices: list[Office] = [self.membership, self.management]
         for check in office_checks(RELAY.pubkey, offices):
             verdict = check(event, Somebody(*authenticated), self.now)
             if verdict is not None:
