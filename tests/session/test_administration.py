@@ -1,6 +1,7 @@
 """The management API within one process: what is judged before what, and what others notice."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from relay.ops.offices import reaction
 from relay.policy.management import Management, ManagementRules
 from relay.policy.membership import Membership, MembershipRules
 from relay.policy.records import PrivateRecord
+from relay.policy.ruling import Ruling
 from relay.protocol.event import Event
 from relay.protocol.identity import Identity
 from relay.session.administration import MAX_BODY_BYTES, MEDIA_TYPE, Administration
 from relay.session.core import Ending
 from relay.session.front_door import Request, Response, WithBody
+from relay.session.steward import Answer
 from tests.corpus import Author
 from tests.managing import ADMIN, authorized, proof, request
 from tests.served import client
@@ -186,6 +189,32 @@ async def test_what_was_judged_before_a_ban_is_removed_behind_it(nursery: trio.N
         managed.under_way = 0
     async with client(managed.serving.url) as peer:
         assert await peer.request({"ids": [late.id]}) == []
+
+
+async def test_a_ban_is_recorded_before_anything_is_removed(nursery: trio.Nursery) -> None:
+    """Else an author with very many events could write on while they are removed."""
+    managed = await Managed().start(nursery)
+    steward = managed.serving.server.steward
+    assert steward is not None
+    rulings: list[Ruling] = []
+
+    async def perform(decide: Callable[[], Ruling]) -> Answer:
+        rulings.append(decide())
+        answer = await steward.perform(decide)
+        if unban_between and len(rulings) == 1:
+            managed.management.banned_pubkeys.clear()
+        return answer
+
+    managed.administration = Administration(managed.serving.core, managed.management, perform)
+    for unban_between in (False, True):
+        rulings.clear()
+        await managed.call("banpubkey", EVE.pubkey, str(unban_between))
+        first, second = rulings
+        assert first.drafts
+        assert not first.erase
+        # what is allowed again meanwhile is not removed
+        assert bool(second.erase) is not unban_between
+        assert not second.drafts
 
 
 async def test_a_call_is_logged_once_and_what_changes_nothing_is_not(nursery: trio.Nursery) -> None:
