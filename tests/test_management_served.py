@@ -327,15 +327,3 @@ async def test_calls_at_the_same_time_are_all_carried_out(relay: ServedRelay) ->
             nursery.start_soon(result, relay.port, "allowpubkey", pubkey)
     allowed: list[dict[str, Any]] = await result(relay.port, "listallowedpubkeys")
     assert {one["pubkey"] for one in allowed} >= set(pubkeys)
-
-
-def test_without_administrators_there_is_no_management(tmp_path: Path) -> None:
-    async def asked(port: int) -> None:
-        reply = await post(port, b'{"method":"supportedmethods","params":[]}')
-        assert reply.status == 405
-        assert reply.headers["allow"] == "GET, HEAD, OPTIONS"
-        told = await document(port)
-        assert not {5, 43, 86, 98} & set(told["supported_nips"])
-
-    with served_relay(tmp_path) as relay:
-        trio.run(asked, relay.port)
