@@ -335,7 +335,10 @@ class EventWriter(Protocol):
         """Index up to `max_events` further events for search; return up to which seq that is done.
 
         A commit does not do this, so that it is as quick as can be. Called when idle, and before
-        a search. What it has done survives a crash, or is done again after it.
+        a search. What is indexed are the words of `relay.protocol.searchable`, in any index that
+        finds them by term, in a row, and by their beginning (SQLite: FTS5; PostgreSQL: a `tsvector`
+        that is written out with their positions). What it has done survives a crash, or is done
+        again after it.
 
         Raises `StoreUnavailable`.
         """

@@ -17,6 +17,8 @@ import select
 import signal
 import socket
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -40,8 +42,12 @@ _EVENTS_AT_ONCE: Final = 512
 """Batches are joined into one transaction up to about so many events."""
 _QUIET_SECONDS: Final = 0.25
 """So long without a request is a good moment for housekeeping."""
+_LONGEST_BUSY_SECONDS: Final = 30.0
+"""So long the search index waits for such a moment."""
 _SHORT_QUIET_SECONDS: Final = 0.01
-"""So long without a request is a moment for a portion of the search index."""
+"""So long without a request will do after that."""
+_SHARE: Final = 10
+"""A portion of the index is then followed by ten times as long for everything else."""
 _MUCH_UNINDEXED: Final = 1_000
 _INDEXED_AT_ONCE: Final = 256
 """Events that are indexed at once: a commit that comes meanwhile waits for up to 10 ms."""
@@ -141,15 +147,18 @@ def _done(writer: EventWriter, request: Request) -> Answer:
 class _Housekeeping:
     """What the writer does of its own accord: merges, and indexing for search.
 
-    Both wait for a quiet moment. A short one will do for a portion of the index if much is to be
-    indexed; of a little, an event or two, a portion would cost more than it is worth.
+    Both wait for a quiet moment. If there was none for long, and much is to be indexed, short ones
+    will do for a portion of the index, but for a tenth of the time only: who is in full swing, on a
+    machine that is, is not to be slowed down by what can be done later.
     """
 
-    def __init__(self, writer: EventWriter) -> None:
+    def __init__(self, writer: EventWriter, clock: Callable[[], float] = time.monotonic) -> None:
         self._writer = writer
+        self._clock = clock
         self._failed = False
         self._goes_on = False
         self._urgent = False
+        self._short_ones_from = clock() + _LONGEST_BUSY_SECONDS
         self._commits = 0
         """Since the last merges."""
 
@@ -173,19 +182,26 @@ class _Housekeeping:
             return _QUIET_SECONDS if self._commits else None
         if self._goes_on:
             return 0
-        return _SHORT_QUIET_SECONDS if unindexed >= _MUCH_UNINDEXED else _QUIET_SECONDS
+        hurries = unindexed >= _MUCH_UNINDEXED and self._clock() >= self._short_ones_from
+        return _SHORT_QUIET_SECONDS if hurries else _QUIET_SECONDS
 
     def do_some(self, *, quiet: bool) -> None:
         """Do a bounded part of what is to be done: up to 50 ms, an index's portion 10."""
-        due = self._urgent or self.is_overdue or self.patience == _QUIET_SECONDS
+        patience, urgent = self.patience, self._urgent
         try:
-            if due and (self._commits or self._urgent):
+            due = urgent or self.is_overdue or patience == _QUIET_SECONDS
+            if due and (self._commits or urgent):
                 self._commits = 0
                 self._failed = self._urgent = False
                 self._urgent = self._writer.maintain()
-            if quiet and not self._failed:
+            if quiet and not urgent and not self._failed:
+                began = self._clock()
                 self._writer.index(_INDEXED_AT_ONCE)
-                self._goes_on = True
+                ended = self._clock()
+                self._goes_on = patience != _SHORT_QUIET_SECONDS
+                self._short_ones_from = ended + (
+                    _LONGEST_BUSY_SECONDS if self._goes_on else _SHARE * (ended - began)
+                )
         except StoreError as error:
             # not tried again before something was committed
             self._failed = True

@@ -18,7 +18,7 @@ from relay.protocol.search import parse_search
 from relay.protocol.searchable import searchable
 from relay.store.api import Budget, Committed, Guard, LogEntry, Outcome, Page, Tail, Terms
 from relay.store.listing import ALL, QueryListing
-from relay.store.relevance import MOST_COUNTED, Relevance
+from relay.store.relevance import Relevance
 from relay.store.semantics import (
     UNDELETABLE,
     address,
@@ -420,8 +420,7 @@ class _Ranking:
     def __init__(self, filter_: Filter, stored: int) -> None:
         self._search = parse_search(filter_.search or "")
         self._stored = stored
-        # of few events that are named there is nothing to say which words are rare
-        self._having = [0] * len(self._search.terms) if filter_.ids is None else []
+        self._having = [0] * len(self._search.terms)
 
     def note(self, some: Sequence[_Stored]) -> None:
         """Count which terms these events have, whether they match or not."""
@@ -434,8 +433,7 @@ class _Ranking:
 
     def best(self, matches: Iterable[_Stored], limit: int) -> list[tuple[float, _Stored]]:
         """Return the most relevant of these, with their scores."""
-        having = [min(number, MOST_COUNTED) for number in self._having]
-        relevance = Relevance(self._search, having, self._stored)
+        relevance = Relevance(self._search, self._having, self._stored)
         scored = [
             (relevance.score(searchable(stored.record.event)) or 0.0, stored) for stored in matches
         ]

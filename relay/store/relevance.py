@@ -1,13 +1,13 @@
-"""How well an event answers a search: BM25 over two fields, for every store alike.
+"""How well an event answers a search, for a store whose index does not tell: BM25 over two fields.
 
     relevance = sum over the terms of   rarity(term) * n / (n + 1.2 * (0.5 + 0.5 * length / 40))
 
 n is how often the term occurs, in a title three times as much as elsewhere; length is that of the
 whole text, in words, and 40 an ordinary one. A term is rare if few events have it: ln(1 + (stored -
-having + 0.5) / (having + 0.5)). Beyond 10,000 events nobody counts; what is as popular as that is
-equally popular. With one term there is nothing to weigh it against, and its rarity is 1.
+having + 0.5) / (having + 0.5)). With one term there is nothing to weigh it against.
 
-The order of results is by relevance, the newer first among equals, then the lower id.
+Stores need not agree in their scores. What they agree in is what matches, that the most relevant
+come first, and the newer among equals.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,6 @@ from typing import Final
 
 from relay.protocol.search import SearchQuery
 from relay.protocol.searchable import Searchable
-
-MOST_COUNTED: Final = 10_000
-"""Events that have a term are counted up to so many."""
 
 _TITLE_WEIGHT: Final = 3.0
 _SATURATION: Final = 1.2
@@ -29,15 +26,10 @@ class Relevance:
     """Scores texts for one search."""
 
     def __init__(self, search: SearchQuery, having: Sequence[int], stored: int) -> None:
-        """`having` says for each term how many of the `stored` events have it.
-
-        If it is empty, all are equally rare, as if there were one term only.
-        """
+        """`having` says for each term how many of the `stored` events have it."""
         rarities = [1.0] * len(search.terms)
-        if len(search.terms) > 1 and having:
-            rarities = [
-                log(1 + (max(stored - number, 0) + 0.5) / (number + 0.5)) for number in having
-            ]
+        if len(search.terms) > 1:
+            rarities = [log(1 + (stored - number + 0.5) / (number + 0.5)) for number in having]
         self._terms = [
             (_apart(term.form).removeprefix(" ").removesuffix(" "), rarity)
             for term, rarity in zip(search.terms, rarities, strict=True)

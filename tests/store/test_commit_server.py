@@ -210,27 +210,53 @@ def test_an_index_that_cannot_be_written_is_left_until_the_next_commit() -> None
     assert len(writer.portions) == 2
 
 
-def test_much_that_is_not_indexed_makes_do_with_a_short_pause() -> None:
+def test_the_index_is_not_written_in_full_swing_or_but_a_tenth_of_the_time() -> None:
+    writer = IndexingWriter(MemoryStore())
+    now = [100.0]
+
+    def clock() -> float:
+        now[0] += 0.01
+        return now[0]
+
+    housekeeping = commit_server._Housekeeping(writer, clock)
+    assert patience(housekeeping) is None
+    writer.transactions = [5_000]
+    housekeeping.note_commit()
+    long = patience(housekeeping)
+    assert long is not None
+    # no quiet moment for half a minute: a short one will do
+    now[0] += commit_server._LONGEST_BUSY_SECONDS
+    short = patience(housekeeping)
+    assert short is not None
+    assert 0 < short < long
+    housekeeping.do_some(quiet=True)
+    assert (writer.maintained, len(writer.portions)) == (0, 1)
+    # it took 10 ms, so that there is none for a while
+    assert patience(housekeeping) == long
+    now[0] += 0.1
+    assert patience(housekeeping) == short
+    # a long one: on and on, as long as it is quiet
+    now[0] -= 1
+    assert patience(housekeeping) == long
+    housekeeping.do_some(quiet=True)
+    assert (writer.maintained, patience(housekeeping)) == (1, 0)
+    housekeeping.do_some(quiet=True)
+    assert patience(housekeeping) == 0
+    housekeeping.note_commit()
+    assert patience(housekeeping) == long
+    # little is left: that can wait for its moment
+    now[0] += commit_server._LONGEST_BUSY_SECONDS
+    writer.indexed = 4_990
+    assert patience(housekeeping) == long
+
+
+def test_merges_do_not_wait_for_ever() -> None:
     writer = IndexingWriter(MemoryStore())
     housekeeping = commit_server._Housekeeping(writer)
-    assert patience(housekeeping) is None
     writer.transactions = [5]
-    housekeeping.note_commit()
-    little = patience(housekeeping)
-    writer.transactions = [5_000]
-    much = patience(housekeeping)
-    assert little is not None
-    assert much is not None
-    assert 0 < much < little
-    housekeeping.do_some(quiet=True)
-    # on and on, as long as it is quiet
-    assert (patience(housekeeping), writer.maintained) == (0, 0)
-    housekeeping.note_commit()
-    assert patience(housekeeping) == much
-    # busy for long: merges are due, the index is left
     for _ in range(commit_server._BUSY_COMMITS):
+        assert not housekeeping.is_overdue
         housekeeping.note_commit()
     assert housekeeping.is_overdue
-    portions = len(writer.portions)
     housekeeping.do_some(quiet=False)
-    assert (writer.maintained, len(writer.portions)) == (1, portions)
+    assert (writer.maintained, writer.portions) == (1, [])

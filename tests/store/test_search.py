@@ -1,6 +1,9 @@
 """Searching a store (NIP-50): what is found, in which order, and how the index follows."""
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -403,6 +406,37 @@ def test_a_portion_is_taken_whole_or_not_at_all(path: Path) -> None:
         assert len(entries(path)) == 11
 
 
+def test_whoever_is_killed_while_indexing_leaves_an_index_to_go_on_from(path: Path) -> None:
+    program = (
+        "import sys, pathlib\n"
+        "from relay.store.sqlite.writer import SQLiteWriter\n"
+        "from tests.store.making import NOW, note\n"
+        "writer = SQLiteWriter(pathlib.Path(sys.argv[1]))\n"
+        "number = 0\n"
+        "while True:\n"
+        "    batch = [note(at=n, content='some words') for n in range(number, number + 20)]\n"
+        "    writer.commit(batch, NOW)\n"
+        "    number += 20\n"
+        "    print(writer.index(15), flush=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        while int(process.stdout.readline()) < 150:
+            pass
+        process.send_signal(signal.SIGKILL)
+    with closing(SQLiteWriter(path)) as writer, closing(SQLiteReader(path)) as reader:
+        indexed = reader.head() - writer.unindexed
+        assert 150 <= indexed < reader.head()
+        assert len(entries(path)) == indexed
+        index(writer)
+        asked = Filter(search='"some words"', limit=5_000)
+        assert len(ask(reader, asked)) == reader.head()
+        assert completeness(reader, asked) is True
+        assert writer._connection.pragma("integrity_check") == "ok"
+
+
 def test_a_store_of_the_first_version_is_indexed_bit_by_bit(path: Path) -> None:
     with (
         patch.object(schema, "_MIGRATIONS", schema._MIGRATIONS[:1]),
@@ -580,15 +614,22 @@ SEARCHES = [
     "nothing",
     "kind:1",
 ]
+authors = st.sampled_from([author(1), author(2)])
 texts = st.lists(st.sampled_from(WORDS), max_size=6).map(" ".join)
 events = st.builds(
     lambda content, at, by, kind, tags, prefix: note(kind, by, at, tags, identity(prefix), content),
     texts | texts.map(lambda words: json.dumps({"name": words, "about": "the"})),
     st.sampled_from([1, 100, 101, 10**9]),
     st.integers(1, 3),
-    st.sampled_from([0, 1, 1, 1, 4, 30_023]),
+    st.sampled_from([0, 1, 1, 1, 4, 5, 30_023]),
     st.lists(
-        st.tuples(st.sampled_from(["t", "title", "d", "summary"]), st.sampled_from(WORDS)),
+        st.tuples(st.sampled_from(["t", "title", "d", "summary"]), st.sampled_from(WORDS))
+        | st.just(("expiration", str(NOW + 1)))
+        # what kind 5 removes
+        | st.tuples(
+            st.just("a"),
+            st.builds("{}:{}:{}".format, st.sampled_from([0, 30_023]), authors, st.just("")),
+        ),
         max_size=2,
     ),
     st.sampled_from(["", "abcdef00"]),
@@ -597,7 +638,7 @@ filters = st.builds(
     Filter,
     search=st.none() | st.sampled_from(SEARCHES),
     kinds=st.none() | st.frozensets(st.sampled_from([0, 1, 4, 30_023]), min_size=1),
-    authors=st.none() | st.frozensets(st.sampled_from([author(1), author(2)]), min_size=1),
+    authors=st.none() | st.frozensets(authors, min_size=1),
     tags=st.just(()) | st.just((("t", frozenset(["apple", "the"])),)),
     since=st.none() | st.sampled_from([100, 101]),
     until=st.none() | st.sampled_from([100, 10**9]),
@@ -610,6 +651,7 @@ filters = st.builds(
     indexed=st.lists(st.integers(1, 9), min_size=4, max_size=4),
     requests=st.lists(st.lists(filters, min_size=1, max_size=3), min_size=1, max_size=6),
     at_once=st.sampled_from([1, 3, 4096]),
+    sweeps=st.booleans(),
 )
 @settings(
     max_examples=40,
@@ -622,6 +664,7 @@ def test_sqlite_answers_as_the_plain_store(
     indexed: list[int],
     requests: list[list[Filter]],
     at_once: int,
+    sweeps: bool,
 ) -> None:
     """The same matches. Which of them a limit takes is each store's own opinion."""
     path = tmp_path_factory.mktemp("search") / "store.sqlite"
@@ -636,12 +679,15 @@ def test_sqlite_answers_as_the_plain_store(
         for batch, portion in zip(batches, indexed, strict=False):
             assert writer.commit(batch, NOW) == memory.writer().commit(batch, NOW)
             writer.index(portion)
+        if sweeps:
+            assert writer.sweep(NOW + 1, 99) == memory.writer().sweep(NOW + 1, 99)
         index(writer)
-        for asked in requests:
+        for number, asked in enumerate(requests):
+            now = NOW + number % 2
             everything = [msgspec.structs.replace(one, limit=None) for one in asked]
-            matches = drain(memory.reader().query(everything, 1000, NOW))
-            assert set(drain(reader.query(everything, 1000, NOW))) == set(matches)
-            query, plain = reader.query(asked, 5, NOW), memory.reader().query(asked, 5, NOW)
+            matches = drain(memory.reader().query(everything, 1000, now))
+            assert set(drain(reader.query(everything, 1000, now))) == set(matches)
+            query, plain = reader.query(asked, 5, now), memory.reader().query(asked, 5, now)
             rows, plain_rows = drain(query, budget=always), drain(plain)
             assert len(rows) == len(set(rows))
             assert set(rows) <= set(matches)
@@ -652,4 +698,4 @@ def test_sqlite_answers_as_the_plain_store(
             for one, given in ((query, rows), (plain, plain_rows)):
                 assert one.complete in (None, set(given) == set(matches))
             assert query.complete is not None or len(asked) > 1 or 0 in {one.limit for one in asked}
-            assert counted(reader, *asked) == counted(memory.reader(), *asked)
+            assert counted(reader, *asked, now=now) == counted(memory.reader(), *asked, now=now)

@@ -14,5 +14,8 @@ scans        the ways through the indexes, in bounded steps
 query        scans → pages
 entries      counting in an index alone
 counting     entries and scans → counts
+search_index the index of texts, which follows the log
+search_scan  looking up a search, newest first or best first
+search_query searches → pages
 reader       the `EventReader`
 """

@@ -33,6 +33,8 @@ _NEXT: Final = (
 )
 _ADD: Final = "INSERT INTO search(rowid, title, body, keys) VALUES (?, ?, ?, ?)"
 _MERGE_PAGES: Final = 500
+_NORMAL: Final = 1
+"""The level of `synchronous` at which a commit to the write-ahead log is not synced."""
 
 
 class SearchIndex:
@@ -53,7 +55,8 @@ class SearchIndex:
         if self.position >= head:
             return
         connection = self._connection
-        connection.pragma("synchronous", "normal")
+        durable = connection.pragma("synchronous")
+        connection.pragma("synchronous", min(durable, _NORMAL))
         try:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -67,7 +70,7 @@ class SearchIndex:
                     connection.execute("ROLLBACK")
                 raise
         finally:
-            connection.pragma("synchronous", "full")
+            connection.pragma("synchronous", durable)
         self.position = reached
         self._grown = True
 
