@@ -76,6 +76,16 @@ GAUGES: Final = (
         lambda now: now.backlog_events,
     ),
     Gauge(
+        "relay_reconciliations",
+        "Open reconciliations (NIP-77).",
+        lambda now: now.reconciliations,
+    ),
+    Gauge(
+        "relay_reconciliation_bytes",
+        "Memory of what is compared in them, and of what is kept for the next ones.",
+        lambda now: now.reconciliation_bytes,
+    ),
+    Gauge(
         "relay_log_position",
         "The sequence number of the last event that was published.",
         lambda now: now.log_position,

@@ -148,6 +148,11 @@ class Connection:
         """Events that wait for room in the writer's queue."""
         return sum([one.backlog_events for one in self._subscriptions.values()])
 
+    @property
+    def reconciliations(self) -> int:
+        """Open reconciliations (NIP-77)."""
+        return len(self._reconciliations)
+
     def is_settled(self, quiet_since: float) -> bool:
         """Tell whether there is nothing left to do for the peer but to flush what is queued.
 

@@ -165,6 +165,8 @@ class Server:
             outbox_chunks=sum([writer.queued_chunks for writer in writers]),
             outbox_bytes=sum([writer.queued_bytes for writer in writers]),
             backlog_events=sum([one.backlog_events for one in self._connections]),
+            reconciliations=sum([one.reconciliations for one in self._connections]),
+            reconciliation_bytes=self._core.vectors.size,
             log_position=self._core.log.position,
         )
 

@@ -20,5 +20,9 @@ class Statistics(msgspec.Struct, frozen=True):
     outbox_bytes: int
     backlog_events: int
     """Waiting for room in the outboxes."""
+    reconciliations: int
+    """Open (NIP-77), of all connections."""
+    reconciliation_bytes: int
+    """What they compare with, and what is kept for the next ones."""
     log_position: int
     """The seq of the last event that was published here."""

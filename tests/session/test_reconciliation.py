@@ -220,6 +220,9 @@ async def test_nothing_is_left_of_those_that_were_closed_or_left(nursery: trio.N
             await one.send(["NEG-OPEN", name, {}, "6100000200"])
             await one.expect("NEG-MSG", name)
         assert await tasks() == before + 5
+        statistics = serving.server.statistics()
+        assert statistics.reconciliations == 5
+        assert statistics.reconciliation_bytes > 50 * 40
         for name in "abc":
             await one.send(["NEG-CLOSE", name])
         await one.count({})
