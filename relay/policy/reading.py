@@ -56,6 +56,13 @@ class ReadingRule(Protocol):
         """Tell whether who has authenticated so may see `event`, which the rule concerns."""
         ...
 
+    def exceptions(self, authenticated: AbstractSet[str]) -> tuple[Filter, ...] | None:
+        """Return filters for whatever this reader may see of what the rule concerns.
+
+        All else that matches `filters` is hidden from them. `None`: that cannot be told.
+        """
+        ...
+
     def judge(self, filter_: Filter, authenticated: AbstractSet[str]) -> Verdict:
         """Refuse a filter that asks for nothing but what the reader may not see."""
         ...
@@ -91,6 +98,16 @@ class PrivateKinds:
             return False
         return event.pubkey in authenticated or any(
             len(tag) > 1 and tag[0] == "p" and tag[1] in authenticated for tag in event.tags
+        )
+
+    def exceptions(self, authenticated: AbstractSet[str]) -> tuple[Filter, ...]:
+        """Return filters for what the reader has written, and for what names them."""
+        if not authenticated:
+            return ()
+        readers = frozenset(authenticated)
+        return (
+            Filter(kinds=self._kinds, authors=readers),
+            Filter(kinds=self._kinds, tags=(("p", readers),)),
         )
 
     def judge(self, filter_: Filter, authenticated: AbstractSet[str]) -> Verdict:
@@ -130,6 +147,13 @@ class ReaderGuard:
                     return False
         return True
 
+    def exceptions(self, hidden: Filter) -> tuple[Filter, ...] | None:
+        """Return filters for what may be shown of what matches `hidden`, one of `filters`."""
+        for rule in self._rules:
+            if hidden in rule.filters:
+                return rule.exceptions(self._client.authenticated)
+        return None
+
 
 class EverybodyGuard:
     """Hides whatever may be hidden from anybody, for what is shared by all readers."""
@@ -150,6 +174,10 @@ class EverybodyGuard:
             if rule.may_concern(raw) and rule.concerns(decode_event(raw)):
                 return False
         return True
+
+    def exceptions(self, _hidden: Filter) -> None:
+        """Tell nothing: only a look at an event tells whether it is for everybody."""
+        return
 
 
 class ReadingRules:

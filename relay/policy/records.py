@@ -96,6 +96,10 @@ class RecordsAreHidden:
         """Tell whether an administrator asks."""
         return not self._admins.isdisjoint(authenticated)
 
+    def exceptions(self, authenticated: AbstractSet[str]) -> tuple[Filter, ...]:
+        """Return filters for what the reader may see: all records, or none."""
+        return () if self._admins.isdisjoint(authenticated) else self._filters
+
     def judge(self, filter_: Filter, authenticated: AbstractSet[str]) -> Verdict:
         """Refuse a filter that asks for nothing but records."""
         if filter_.kinds != self._kinds or filter_.authors != self._filters[0].authors:

@@ -142,6 +142,13 @@ class Guard(Protocol):
         """Tell whether an event, given as canonical JSON, may be shown to the reader now."""
         ...
 
+    def exceptions(self, hidden: Filter) -> tuple[Filter, ...] | None:
+        """Return filters for what may be shown of what matches `hidden`, which is one of `filters`.
+
+        The rest is hidden for certain, without a look at it. `None`: that cannot be told.
+        """
+        ...
+
 
 class Lookup(Protocol):
     """A piece of a query's work that may take long, and can be done in another thread."""

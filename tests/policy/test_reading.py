@@ -4,7 +4,7 @@ import pytest
 
 from relay.policy.reading import PrivateKinds, ReadingRules
 from relay.protocol.event import Event, record
-from relay.protocol.filters import Filter
+from relay.protocol.filters import Filter, matches_any
 from tests.corpus import Author
 from tests.policy.test_checks import NOW, Somebody
 
@@ -37,6 +37,9 @@ def test_a_private_event_is_shown_to_its_author_and_to_those_it_names(
     assert RULES.concerns(event)
     assert RULES.may_read(event, reader) is seen
     assert guard.allows(record(event).raw) is seen
+    exceptions = guard.exceptions(guard.filters[0])
+    assert exceptions is not None
+    assert matches_any(exceptions, event) is seen
 
 
 @pytest.mark.parametrize("kind", [0, 1, 3, 5, 40, 41, 105, 1058, 10590, 21058, 30059])

@@ -839,8 +839,8 @@ def test_the_authors_of_what_is_counted_are_added_to_a_sketch(store: OpenStore) 
     # more than are read at one step
     records = [note(1 + by % 2, by % 251, at, topic) for at, by in enumerate(range(700))]
     others = [note(1, 252, 5, [("t", "y")]), note(7, 253, 5, topic)]
-    gone = [note(1, 254, 5, [*topic, ("expiration", str(NOW + 5))])]
-    long = [note(2, 255, 5, topic, content="x" * 50_000)]
+    gone = [note(1, 251, 5, [*topic, ("expiration", str(NOW + 5))])]
+    long = [note(2, 254, 5, topic, content="x" * 50_000)]
     commit(store.writer, *records, *others, *gone, *long)
     for wanted in (
         filter_(kinds=[1, 2], t=["x"]),

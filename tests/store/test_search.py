@@ -301,6 +301,9 @@ def test_what_is_hidden_is_not_found(store: OpenStore) -> None:
     class NoSecrets:
         filters = (Filter(),)
 
+        def exceptions(self, _hidden: Filter) -> None:
+            return None
+
         def allows(self, raw: bytes) -> bool:
             return b"secret" not in raw
 

@@ -113,7 +113,13 @@ def filters_about(ids: Sequence[str]) -> st.SearchStrategy[list[Filter]]:
 
 # what is hidden is often asked for, too: the same few kinds, authors and tags
 guards = st.one_of(
-    st.none(), st.builds(lambda filters: Hiding(*filters), filters_about([])), st.just(Hiding())
+    st.none(),
+    st.builds(
+        lambda filters, known: Hiding(*filters, known=known),
+        filters_about([]),
+        st.one_of(st.none(), st.just([]), filters_about([])),
+    ),
+    st.just(Hiding()),
 )
 
 

@@ -111,6 +111,10 @@ class GroupReading:
             return True
         return all(self._admits(group, authenticated) for group in groups if group.metadata.private)
 
+    def exceptions(self, _authenticated: AbstractSet[str]) -> None:
+        """Tell nothing: what a member may see takes a look at it."""
+        return
+
     def judge(self, filter_: Filter, authenticated: AbstractSet[str]) -> Verdict:
         """Refuse a filter that asks only for what the reader may not see.
 

@@ -8,8 +8,9 @@ Three parts add up:
    Requests whose filters have nothing in common (other kinds, say) have no such terms.
 2. Entries do not tell what has expired. That is little, since it is swept: the expired events are
    gone through, and those that match one of these filters are taken away.
-3. Nor do they tell what a guard hides. What these filters have in common with the guard's is again
-   a filter: its events are read, and those that are hidden are taken away.
+3. Nor do they tell what a guard hides. What these filters have in common with the guard's are again
+   filters. Where it is known which of their events may be shown, all are taken away by their
+   entries, and those few are read and added. Else all of them are read.
 4. The other filters' events are read and compared, as for a query. An event counts if it matches
    none of the filters of part 1, and once: the places that were counted are remembered.
 
@@ -85,7 +86,10 @@ class SQLiteCounting:
         self._terms: list[_Term] = []
         self._by_entries: list[_Match] = []
         self._guard = guard
+        self._hidden_for_certain: list[_Match] = []
         self._guarded: list[Plan] = []
+        self._excepted: list[Plan] = []
+        entered: list[Filter] = []
         self._plans: list[Plan] = []
         for filter_ in filters:
             places = time_range(filter_)
@@ -96,15 +100,37 @@ class SQLiteCounting:
                 self._terms += terms
                 check = row_check(filter_, kinds_settled=False)
                 self._by_entries.append(_Match(*places, check))
-                if guard is not None:
-                    self._guarded += _plans_for(filter_, guard, keys)
+                entered.append(filter_)
             elif (found := plan(filter_, keys, guard)) is not None:
                 self._plans.append(found)
                 if isinstance(found.scan, SearchScan):
                     self._searches.append(found.scan)
         self._last_expired: tuple[int, int] | None = (-1, 0) if self._terms else None
+        if guard is not None:
+            self._take_away(entered, guard, keys)
         self._hidden: set[int] | None = set() if len(self._guarded) > 1 else None
+        self._shown: set[int] | None = set() if len(self._excepted) > 1 else None
         self._counted: set[int] | None = set() if len(self._plans) > 1 else None
+
+    def _take_away(self, filters: Sequence[Filter], guard: Guard, keys: Keys) -> None:
+        """Prepare to take away what `guard` hides of what is counted by entries."""
+        terms: list[_Term] = []
+        for hidden in guard.filters:
+            places = time_range(hidden)
+            common = [both for one in filters if (both := _both(one, hidden)) is not None]
+            if places is None or not common:
+                continue
+            exceptions = guard.exceptions(hidden)
+            more = None if exceptions is None else _terms_of_all(terms, common, keys)
+            if exceptions is None or more is None:
+                self._guarded += _plans(common, keys)
+                continue
+            terms += more
+            check = row_check(hidden, kinds_settled=False)
+            self._hidden_for_certain.append(_Match(*places, check))
+            shown = [_both(one, exception) for one in common for exception in exceptions]
+            self._excepted += _plans([both for both in shown if both is not None], keys)
+        self._terms += [_Term(-term.sign, term.filter, term.entries) for term in terms]
 
     @property
     def total(self) -> int:
@@ -138,6 +164,8 @@ class SQLiteCounting:
                     self._last_expired = self._take_expired_away(self._last_expired)
                 elif self._guarded:
                     self._take_hidden_away()
+                elif self._excepted:
+                    self._add_shown()
                 else:
                     self._count_rows()
                 if not self._done and budget():
@@ -153,7 +181,8 @@ class SQLiteCounting:
     @property
     def _counts_otherwise(self) -> bool:
         """Whether something is still to be done before the other filters' rows are counted."""
-        return bool(self._terms or self._last_expired is not None or self._guarded)
+        expired_are_left = self._last_expired is not None
+        return bool(self._terms or expired_are_left or self._guarded or self._excepted)
 
     def _count_entries(self) -> None:
         sign, _filter, entries = self._terms[-1]
@@ -166,20 +195,36 @@ class SQLiteCounting:
         rows: list[tuple[int, int, bytes]] = self._view.select(
             _EXPIRED, (*last, self._view.now, _ROWS_AT_ONCE)
         )
-        self._total -= sum(self._is_by_entries(place, raw) for _expires, place, raw in rows)
+        self._total -= sum(
+            _is_among(self._by_entries, place, raw)
+            and not _is_among(self._hidden_for_certain, place, raw)
+            for _expires, place, raw in rows
+        )
         return rows[-1][:2] if len(rows) == _ROWS_AT_ONCE else None
 
     def _take_hidden_away(self) -> None:
         """Go through the next events that the guard may hide; what has expired is away already."""
         assert self._guard is not None  # noqa: S101 - else there is nothing guarded
         allows = self._guard.allows
-        rows = [row for row in self._next_rows(self._guarded) if not allows(row[1])]
+        away = self._hidden_for_certain
+        rows = [
+            row
+            for row in self._next_rows(self._guarded)
+            if not _is_among(away, *row) and not allows(row[1])
+        ]
         self._total -= _number_of_new(rows, self._hidden)
+
+    def _add_shown(self) -> None:
+        """Go through the next events that may be shown of those that were all taken away."""
+        assert self._guard is not None  # noqa: S101 - else nothing was taken away
+        allows = self._guard.allows
+        rows = [row for row in self._next_rows(self._excepted) if allows(row[1])]
+        self._total += _number_of_new(rows, self._shown)
 
     def _count_rows(self) -> None:
         rows = self._next_rows(self._plans)
         if self._by_entries:
-            rows = [row for row in rows if not self._is_by_entries(*row)]
+            rows = [row for row in rows if not _is_among(self._by_entries, *row)]
         self._total += _number_of_new(rows, self._counted)
 
     def _next_rows(self, plans: list[Plan]) -> list[Row]:
@@ -190,11 +235,12 @@ class SQLiteCounting:
             plans.pop()
         return rows if check is None else [row for row in rows if check(row[1])]
 
-    def _is_by_entries(self, place: int, raw: bytes) -> bool:
-        return any(
-            lowest <= place <= highest and (check is None or check(raw))
-            for lowest, highest, check in self._by_entries
-        )
+
+def _is_among(matches: Sequence[_Match], place: int, raw: bytes) -> bool:
+    return any(
+        lowest <= place <= highest and (check is None or check(raw))
+        for lowest, highest, check in matches
+    )
 
 
 def _number_of_new(rows: Sequence[Row], known: set[int] | None) -> int:
@@ -206,11 +252,21 @@ def _number_of_new(rows: Sequence[Row], known: set[int] | None) -> int:
     return len(known) - before
 
 
-def _plans_for(filter_: Filter, guard: Guard, keys: Keys) -> list[Plan]:
-    """Return how to find those events matching `filter_` that `guard` may hide."""
-    common = [_both(filter_, hidden) for hidden in guard.filters]
-    plans = [plan(both, keys) for both in common if both is not None]
-    return [found for found in plans if found is not None]
+def _plans(filters: Sequence[Filter], keys: Keys) -> list[Plan]:
+    return [found for one in filters if (found := plan(one, keys)) is not None]
+
+
+def _terms_of_all(
+    terms: Sequence[_Term], filters: Sequence[Filter], keys: Keys
+) -> list[_Term] | None:
+    """Return the terms that `filters` add to `terms`; `None`: not all can be counted."""
+    added: list[_Term] = []
+    for filter_ in filters:
+        more = _terms_with([*terms, *added], filter_, keys)
+        if more is None:
+            return None
+        added += more
+    return added
 
 
 def _terms_with(terms: Sequence[_Term], filter_: Filter, keys: Keys) -> list[_Term] | None:
