@@ -42,6 +42,8 @@ async def test_what_was_just_accepted_is_found_and_live_events_are_searched(
                 assert await writer.request({"search": f'"no {number}"'}) == [note]
                 assert await reader.event(live) == note
             await writer.accept(AUTHOR.sign(1, "a green ostrich", (), START))
+            # a count is no different: nobody has searched since
+            assert await writer.count({"search": "green"}) == 1
             await writer.accept(AUTHOR.sign(4, "purple ostrich", (), START))
             best = AUTHOR.sign(1, "purple, purple ostrich", (), START - 10)
             await writer.accept(best)

@@ -279,6 +279,15 @@ def test_completeness_across_filters(
     assert completeness(store.reader, *filters) is complete
 
 
+def test_what_was_not_looked_at_is_not_said_to_be_complete(store: OpenStore) -> None:
+    # the other filter gives what the limit of the first has left out, and nobody asks for the last
+    given_texts(store, "apple", "apple pear", "apple and more words and more")
+    asked = [Filter(search="apple", limit=1), Filter(search="pear")]
+    query = store.reader.query(asked, LIMIT, NOW)
+    assert len(drain(query, max_events=1)) == 2
+    assert query.complete is not True
+
+
 def test_an_event_is_given_once_and_pages_are_bounded(store: OpenStore) -> None:
     given_texts(store, *[f"word {number}" for number in range(25)])
     query = store.reader.query([Filter(search="word"), Filter(search="wor*"), Filter()], LIMIT, NOW)

@@ -1,6 +1,6 @@
 """The search index, on the writer's side: it follows the log, beside the commits.
 
-To index an event costs a third of what it costs to take it in, and nobody waits for it. So a commit
+To index an event costs half of what it costs to commit it, and nobody waits for it. So a commit
 leaves it alone; the index has a position in the log, kept in `meta`, and moves on in portions when
 the writer has nothing else to do, or when somebody is about to search. A portion and its position
 are one transaction: whatever ends the process in between, the next one goes on from there.
