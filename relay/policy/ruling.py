@@ -18,7 +18,7 @@ from typing import Final, Protocol
 import msgspec
 
 from relay.policy.verdict import Client, EventCheck, Rejection, Verdict
-from relay.protocol.event import KIND_VANISH, Event
+from relay.protocol.event import KIND_VANISH, REMOVING_KINDS, Event
 from relay.protocol.filters import Filter
 
 _OWN: Final = Rejection("blocked: events by the relay's own key are made by the relay alone")
@@ -96,8 +96,9 @@ def office_checks(pubkey: str, offices: Sequence[Office]) -> tuple[EventCheck, .
     """Return the checks of a relay with these offices, whose own key is `pubkey`.
 
     The first sees to it that nobody else speaks for the relay. Whoever holds its key may use it for
-    what no office keeps, once authenticated. The other asks the offices; a request to vanish is
-    none of theirs: it has to be followed whatever its author's status is (NIP-62).
+    what no office keeps, once authenticated, but not to remove anything. The other asks the
+    offices; a request to vanish is none of theirs: it has to be followed whatever its author's
+    status is (NIP-62).
     """
     checks = [office.check for office in offices]
     own_kinds = frozenset[int]().union(*[office.own_kinds for office in offices])
@@ -105,7 +106,8 @@ def office_checks(pubkey: str, offices: Sequence[Office]) -> tuple[EventCheck, .
     def not_for_the_relay(event: Event, client: Client, _now: int) -> Verdict:
         if event.pubkey != pubkey:
             return None
-        return _OWN if event.kind in own_kinds or pubkey not in client.authenticated else None
+        kept = event.kind in own_kinds or event.kind in REMOVING_KINDS
+        return _OWN if kept or pubkey not in client.authenticated else None
 
     def by_the_offices(event: Event, client: Client, now: int) -> Verdict:
         if event.kind == KIND_VANISH:

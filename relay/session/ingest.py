@@ -153,6 +153,8 @@ class Ingest:
         self._failures = 0
         self._next_complaint = -math.inf
         self._unanswered = 0
+        self._submitted = 0
+        self._settling = trio.lowlevel.ParkingLot()
 
     @property
     def unanswered(self) -> int:
@@ -167,6 +169,7 @@ class Ingest:
     def submit(self, event: Event, publisher: Publishing) -> None:
         """Take one event; its OK will be staged on the publisher's writer, and flushed."""
         self._unanswered += 1
+        self._submitted += 1
         self._waiting.append(_Submission(event, publisher))
         if self._arrival:
             self._arrival.unpark()
@@ -180,6 +183,16 @@ class Ingest:
         """Wait until every submitted event has been answered. Cancellation is harmless."""
         while self._unanswered:
             await self._quiet.park()
+
+    async def wait_settled(self) -> None:
+        """Wait until as many events have been answered as were submitted up to now.
+
+        Nearly all are answered in the order in which they came, so these are the ones. Cancellation
+        is harmless.
+        """
+        submitted = self._submitted
+        while self._submitted - self._unanswered < submitted:
+            await self._settling.park()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the pipeline until cancelled.
@@ -417,6 +430,8 @@ class Ingest:
         publisher.answered()
         touched[publisher.writer] = None
         self._unanswered -= 1
+        if self._settling:
+            self._settling.unpark_all()
         if not self._unanswered:
             self._quiet.unpark_all()
 

@@ -117,7 +117,9 @@ class Server:
         self.steward: Steward | None = None
         """Where the relay itself acts; `None` for one that has no key of its own."""
         if identity is not None:
-            self.steward = Steward(core, committer, self._publisher, identity, offices)
+            self.steward = Steward(
+                core, committer, self._publisher, self._ingest, identity, offices
+            )
         self._is_blocked = is_blocked
         self._connections: set[Connection] = set()
         self._gone = trio.lowlevel.ParkingLot()

@@ -22,8 +22,10 @@ all the same; its outcome is in the log.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
+import msgspec
 import trio
 
 from relay.errors import StoreError
@@ -35,7 +37,7 @@ from relay.protocol.identity import Identity
 from relay.protocol.verify import event_problem
 from relay.session.committer import Committer
 from relay.session.core import Core
-from relay.session.ingest import REFUSED
+from relay.session.ingest import REFUSED, Ingest
 from relay.session.publisher import Publisher
 from relay.store.api import Committed, LogEntry, Outcome, Terms
 from relay.store.semantics import address, supersedes
@@ -46,6 +48,9 @@ _ATTEMPTS: Final = 8
 _EVERYTHING: Final = 1 << 40
 _PAGE_EVENTS: Final = 1_000
 _PAGE_BYTES: Final = 4 << 20
+_LATECOMERS_SECONDS: Final = 1.0
+"""So long it is waited for events that were judged before a removal, and may be stored behind it.
+"""
 _WAITING: Final = 100
 """Matters that wait, of all connections; each connection has one at a time."""
 
@@ -91,12 +96,14 @@ class Steward:
         core: Core,
         committer: Committer,
         publisher: Publisher,
+        ingest: Ingest,
         identity: Identity,
         offices: Sequence[Office],
     ) -> None:
         self._core = core
         self._committer = committer
         self._publisher = publisher
+        self._ingest = ingest
         self._identity = identity
         self._offices = tuple(offices)
         self._by_kind = {kind: office for office in offices for kind in office.kinds}
@@ -122,7 +129,6 @@ class Steward:
 
         Raises `StoreError`.
         """
-        core = self._core
         filters = [
             Filter(
                 authors=frozenset([self.pubkey]), kinds=self._own_kinds or None, limit=_EVERYTHING
@@ -131,6 +137,12 @@ class Steward:
         anybodys = frozenset[int]().union(*[office.noted_kinds for office in self._offices])
         if anybodys:
             filters.append(Filter(kinds=anybodys, limit=_EVERYTHING))
+        for event in reversed(await self._stored(filters)):
+            self.note(event)
+
+    async def _stored(self, filters: Sequence[Filter]) -> list[Event]:
+        """Return what is stored, newest first, looked up page by page while others run."""
+        core = self._core
         query = core.reader.query(filters, _EVERYTHING, core.now())
         events: list[Event] = []
         finished = False
@@ -138,8 +150,7 @@ class Steward:
             rows, finished = query.page(_PAGE_EVENTS, _PAGE_BYTES, core.page_budget())
             events += map(decode_event, rows)
             await trio.lowlevel.checkpoint()
-        for event in reversed(events):
-            self.note(event)
+        return events
 
     def note(self, event: Event) -> None:
         """Pass a committed event on to the offices that keep a view of such. Synchronous."""
@@ -223,10 +234,22 @@ class Steward:
                 # what is gone must not be read where it is kept to be quick, either
                 self._core.forget_caches()
             await self._publish(records, outcomes)
+            if ruling.erase:
+                await self._erase_latecomers(ruling.erase, {one.event.id for one in records})
             if kept and outcomes[0].outcome in REFUSED:
                 return Answer(False, REFUSED[outcomes[0].outcome])
             return Answer(True, ruling.reason)
         return Answer(False, _BUSY)
+
+    async def _erase_latecomers(self, erase: tuple[Filter, ...], spared: AbstractSet[str]) -> None:
+        """Remove what was let in before this was decided, and stored behind it."""
+        with trio.move_on_after(_LATECOMERS_SECONDS):
+            await self._ingest.wait_settled()
+        wanted = [msgspec.structs.replace(filter_, limit=_EVERYTHING) for filter_ in erase]
+        late = {event.id for event in await self._stored(wanted)} - spared
+        if late:
+            await self._committed([], Terms(erase=(Filter(ids=frozenset(late)),)))
+            self._core.forget_caches()
 
     async def _committed(self, records: Sequence[Record], terms: Terms) -> list[Committed]:
         ticket = await self._committer.begin(records, self._core.now(), terms)

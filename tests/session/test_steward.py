@@ -344,3 +344,40 @@ async def test_an_administrator_has_it_act_as_well(nursery: trio.Nursery) -> Non
     ruling = Ruling(accepted=True, reason="done", drafts=(draft,))
     assert await serving.server.steward.perform(lambda: ruling) == (True, "done")
     assert len(stored(store, LIST)) == 1
+
+
+async def test_what_was_let_in_before_a_removal_and_stored_behind_it_goes_as_well(
+    nursery: trio.Nursery,
+) -> None:
+    store = MemoryStore()
+    removal_begun, note_begun = trio.Event(), trio.Event()
+
+    class Crossing(LocalCommitter):
+        """Commits the note after the removal, though it was judged before."""
+
+        async def begin(self, records: Any, now: int, terms: Terms | None = None) -> Ticket[Answer]:
+            if terms is None:
+                note_begun.set()
+                await removal_begun.wait()
+            else:
+                await note_begun.wait()
+                ticket = await super().begin(records, now, terms)
+                removal_begun.set()
+                return ticket
+            return await super().begin(records, now, terms)
+
+    committer = Crossing(store.writer())
+    serving = await serve(
+        nursery, store=store, committer=committer, identity=RELAY, offices=[Club()]
+    )
+    note = ANOTHER.sign(1, "late", [], NOW)
+    async with (
+        open_websocket_url(serving.url) as one,
+        open_websocket_url(serving.url) as other,
+        trio.open_nursery() as both,
+    ):
+        both.start_soon(say, other, note)
+        with trio.fail_after(10):
+            await note_begun.wait()
+        both.start_soon(say, one, joining("erase 1"))
+    assert stored(store, 1) == []
