@@ -148,6 +148,22 @@ async def wraps_come_after_auth(trial: Trial) -> None:
     demand(found == [event["id"]], "the wrap after AUTH", f"{len(found)} came")
 
 
+@NIP_59.practice("an AUTH counts for subscriptions that are open already: for new wraps")
+async def auth_counts_for_open_subscriptions(trial: Trial) -> None:
+    recipient, other, word = trial.signer(), trial.signer(), trial.word()
+    client = await trial.client(authenticates=False)
+    # by a tag of its own: nothing says yet that wraps are asked for
+    listening = await client.subscribe({"#t": [word]})
+    await client.authenticate(recipient)
+    wraps = [
+        trial.signer().sign(WRAP, "sealed", [["p", one.pubkey], ["t", word]])
+        for one in (other, recipient)
+    ]
+    await _published(trial, *wraps)
+    await listening.event(wraps[1])
+    await listening.nothing(wraps[0])
+
+
 @NIP_59.must("kind:21059 follows ephemeral event semantics (relays MUST NOT store it)")
 async def ephemeral_wraps_are_not_stored(trial: Trial) -> None:
     recipient = trial.signer()
