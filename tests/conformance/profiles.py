@@ -58,10 +58,10 @@ ONLY = {
 
 
 @contextlib.contextmanager
-def relay_of(profile: str, directory: Path) -> Iterator[ServedRelay]:
+def relay_of(profile: str, directory: Path, *, store: str | None = None) -> Iterator[ServedRelay]:
     """Serve our relay with the settings of a profile."""
     (directory / profile).mkdir()
-    with served_relay(directory / profile, config=PROFILES[profile]) as relay:
+    with served_relay(directory / profile, config=PROFILES[profile], store=store) as relay:
         yield relay
 
 

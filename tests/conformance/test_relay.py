@@ -1,13 +1,16 @@
 """Our own relay, rule by rule. Each rule must pass with some settings, and fail with none."""
 
+from pathlib import Path
+
 import pytest
+import trio
 
 from relay.check.conformance.catalogue import CHAPTERS
 from relay.check.conformance.report import as_text
 from relay.check.conformance.rules import Rule, Verdict
 from relay.check.conformance.run import Outcome
 from relay.protocol.information import OPTIONAL_NIPS, SUPPORTED_NIPS
-from tests.conformance.profiles import outcomes
+from tests.conformance.profiles import outcome_of, outcomes, plan_for, relay_of
 
 RULES = [rule for chapter in CHAPTERS for rule in chapter.rules]
 
@@ -49,3 +52,15 @@ def test_what_is_advertised_is_what_is_proved(found: dict[str, Outcome]) -> None
     optional = {nip for nips in OPTIONAL_NIPS.values() for nip in nips}
     assert proved == optional.union(SUPPORTED_NIPS)
     assert proved == set(found["everything"].supported_nips)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("profile", "store"), [("members only", None), ("everything", "memory:")])
+def test_nothing_fails_whatever_the_settings(
+    tmp_path: Path, profile: str, store: str | None
+) -> None:
+    with relay_of(profile, tmp_path, store=store) as relay:
+        outcome = trio.run(outcome_of, plan_for(relay.url))
+    failed = [one for one in outcome.findings if one.verdict is Verdict.FAILED]
+    assert not failed, as_text(outcome, is_verbose=True)
+    assert sum(one.verdict is Verdict.PASSED for one in outcome.findings) > 250
