@@ -432,8 +432,8 @@ def conformance(
 ) -> None:
     """Try a relay on every rule of the NIPs that it advertises.
 
-    Fails if a MUST is broken. It publishes some hundreds of small events, signed with keys of this
-    run only, and removes nothing. With an administrator's key it also bans and unbans keys of its
+    Fails if a MUST is broken. It publishes up to 1,300 events, signed with keys of this run
+    only, and removes nothing. With an administrator's key it also bans and unbans keys of its
     own, and changes the relay's name and back.
     """
     import trio  # noqa: PLC0415

@@ -70,7 +70,7 @@ class Signer:
         """Return the signature of an id, in hex."""
         return self._key.sign_schnorr(bytes.fromhex(digest), os.urandom(32)).hex()
 
-    def mined(self, bits: int, *, exactly: bool, tags: Tags = (), commit: int | None = None) -> Any:  # noqa: ANN401
+    def mined(self, bits: int, *, exactly: bool, commit: int | None = None) -> WireEvent:
         """Return a note whose id begins with `bits` zero bits: with no more, if `exactly`.
 
         Its nonce tag commits to `commit`, or to `bits`. Takes 2 to the power of `bits` attempts.
@@ -78,7 +78,7 @@ class Signer:
         event = {"pubkey": self.pubkey, "created_at": now(), "kind": 1, "content": "mined"}
         target = str(bits if commit is None else commit)
         for nonce in range(1 << 30):
-            attempt = {**event, "tags": [*map(list, tags), ["nonce", str(nonce), target]]}
+            attempt = {**event, "tags": [["nonce", str(nonce), target]]}
             found = zero_bits(event_id(attempt))
             if found == bits or (found > bits and not exactly):
                 return self.seal(attempt)
