@@ -13,8 +13,8 @@ NIP_40: Final = Chapter(40, "Expiration timestamp")
 
 _SOON: Final = 2
 """Seconds until an event expires: enough to publish it, however late in a second it is."""
-_SLACK: Final = 0.6
-"""How far, in seconds, the relay's clock may lie behind."""
+_SLACK: Final = 1.1
+"""How far, in seconds, the relay's clock may lie behind; it need not count parts of them."""
 
 
 async def _until_after(expiration: int) -> None:
