@@ -176,7 +176,7 @@ async def the_list_follows_who_joins(trial: Trial) -> None:
     demand(signer.pubkey in found, "the new member on the list", f"{len(found)} others came")
 
 
-@NIP_43.may("MAY publish a kind 8000 add member event: by self, with a - and a p tag")
+@NIP_43.must("MAY publish a kind 8000 add member event: by self, with a - and a p tag")
 async def who_joins_is_announced(trial: Trial) -> None:
     reader = await _inviter(trial)
     signer = await _member(trial)
@@ -214,7 +214,7 @@ async def the_list_follows_who_leaves(trial: Trial) -> None:
     demand(signer.pubkey not in found, "that the list no longer has them", "it has")
 
 
-@NIP_43.may("MAY publish a kind 8001 remove member event: by self, with a - and a p tag")
+@NIP_43.must("MAY publish a kind 8001 remove member event: by self, with a - and a p tag")
 async def who_leaves_is_announced(trial: Trial) -> None:
     signer = await _member(trial)
     await _request(trial, signer, _LEAVE, [["-"]])

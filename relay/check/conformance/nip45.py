@@ -180,23 +180,23 @@ async def _hll(trial: Trial, letter: str, value: str, kind: int) -> None:
     demand(hll.lower() == expected, f"the registers {expected}", f"{hll} came")
 
 
-@NIP_45.may("the algorithm, for an event id: use it as it is")
+@NIP_45.must("the algorithm, for an event id: use it as it is")
 async def hll_of_an_event_id(trial: Trial) -> None:
     await _hll(trial, "e", trial.signer().sign()["id"], 7)
 
 
-@NIP_45.may("the algorithm, for a pubkey: use it as it is (follower count)")
+@NIP_45.must("the algorithm, for a pubkey: use it as it is (follower count)")
 async def hll_of_a_pubkey(trial: Trial) -> None:
     # a follow list is replaceable, and its second version counts for the same author
     await _hll(trial, "p", trial.signer().pubkey, 3)
 
 
-@NIP_45.may("the algorithm, for an upper-case tag (comment count)")
+@NIP_45.must("the algorithm, for an upper-case tag (comment count)")
 async def hll_of_an_upper_case_tag(trial: Trial) -> None:
     await _hll(trial, "E", trial.signer().sign()["id"], 1111)
 
 
-@NIP_45.may("the algorithm, for an address (<kind>:<pubkey>:<d-tag>): use the <pubkey> part")
+@NIP_45.must("the algorithm, for an address (<kind>:<pubkey>:<d-tag>): use the <pubkey> part")
 async def hll_of_an_address(trial: Trial) -> None:
     address = f"30023:{trial.signer().pubkey}:{trial.word()}:with:colons"
     # the hash of the whole address would often give the same offset: not this one
@@ -205,12 +205,12 @@ async def hll_of_an_address(trial: Trial) -> None:
     await _hll(trial, "a", address, 7)
 
 
-@NIP_45.may("the algorithm, for anything else: hash it with a sha256()")
+@NIP_45.must("the algorithm, for anything else: hash it with a sha256()")
 async def hll_of_any_other_value(trial: Trial) -> None:
     await _hll(trial, "t", trial.word(), 1)
 
 
-@NIP_45.may("offset: a base-16 number plus 8, so from 8 to 23: at both ends")
+@NIP_45.must("offset: a base-16 number plus 8, so from 8 to 23: at both ends")
 async def hll_at_both_ends(trial: Trial) -> None:
     for last in ("0", "f"):
         pubkey = Signer().pubkey

@@ -3,7 +3,8 @@
 A rule is an async function that speaks with the relay. Returning, the relay has passed; what else
 can be said of it is raised. A rule demands no more than its sentence does:
 
-- MUST: the text says so, or defines a form that others could not read otherwise. Fails the run.
+- MUST: the text says so, or defines a form that others could not read otherwise (also of what a
+  relay need not do, if it does it). Fails the run.
 - SHOULD: the text recommends it, or expects it. Told, and fails the run only if that is asked for.
 - MAY: the relay is free to do it; if it does, this is how.
 - practice: not in the text, or not clearly; what clients in use rely on. Only informs.
