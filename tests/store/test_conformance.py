@@ -863,3 +863,19 @@ def test_the_authors_of_what_is_counted_are_added_to_a_sketch(store: OpenStore) 
                 expected.add(event.pubkey)
             total = counted(store.reader, wanted, now=NOW + 5, guard=guard, sketch=sketch)
             assert (total, sketch.hex()) == (len(counted_here), expected.hex())
+
+
+def test_what_is_known_to_be_hidden_is_counted_without_a_look(store: OpenStore) -> None:
+    soon = [("expiration", str(NOW + 5))]
+    commit(store.writer, *[note(kind, by, 10) for kind in (1, 4) for by in (1, 2, 3)])
+    commit(store.writer, note(4, 1, tags=soon), note(4, 2, tags=soon), note(1, 1, tags=soon))
+    mine = (filter_(authors=[1]), filter_(authors=[1, 2]))
+    guard = Hiding(filter_(kinds=[4]), shows=lambda _: True, known=mine)
+    for now, total in ((NOW, 8), (NOW + 5, 5)):
+        assert counted(store.reader, filter_(), now=now, guard=guard) == total
+        both = (filter_(kinds=[4]), filter_(authors=[1, 2, 3]))
+        assert counted(store.reader, *both, now=now, guard=guard) == total
+    nobody = Hiding(filter_(kinds=[4]), known=())
+    assert counted(store.reader, filter_(), guard=nobody) == 4
+    assert counted(store.reader, filter_(), now=NOW + 5, guard=nobody) == 3
+    assert nobody.asked == 0 or store.location.path is None, "only the plain store looks at all"
