@@ -40,6 +40,10 @@ KIND_INVITE: Final = 28935
 KIND_LEAVE: Final = 28936
 KIND_ROLE: Final = 33534
 
+_OWN_ANNOUNCEMENTS: Final = frozenset(
+    {KIND_ADDED, KIND_REMOVED, KIND_MEMBERS, KIND_INVITE, KIND_ROLE}
+)
+
 CLOCK_TOLERANCE: Final = 300
 """How far, in seconds, a request's `created_at` may lie from the relay's clock."""
 MOST_MEMBERS: Final = 100_000
@@ -58,6 +62,7 @@ Who = Literal["admins", "members", "everyone"]
 _LATE: Final = Ruling(
     accepted=False, reason="invalid: created_at is more than 5 minutes from the relay's time"
 )
+_NOT_THE_RELAY: Final = Rejection("restricted: the relay alone tells who its members are")
 _NO_CLAIM: Final = Ruling(accepted=False, reason="invalid: a claim tag with an invite code is due")
 _INVALID: Final = Ruling(accepted=False, reason="restricted: that is an invalid invite code.")
 _EXPIRED: Final = Ruling(accepted=False, reason="restricted: that invite code is expired.")
@@ -187,7 +192,12 @@ class Membership:
             self._note_claim(record, record.value)
 
     def check(self, event: Event, client: Client, now: int) -> Verdict:  # noqa: ARG002
-        """Nothing: who may write is for management to say."""
+        """Refuse lists and roles by strangers, who could deceive a client that names no author.
+
+        Who may write anything else is for management to say.
+        """
+        if event.kind in _OWN_ANNOUNCEMENTS and self.rules.enabled:
+            return _NOT_THE_RELAY
         return None
 
     # --- Who is what

@@ -211,6 +211,14 @@ def test_reading_can_be_for_members_only() -> None:
     assert nobody.reason.startswith("auth-required: ")
 
 
+@pytest.mark.parametrize("kind", [8000, 8001, 13534, 28935, 33534])
+def test_nobody_but_the_relay_tells_who_its_members_are(kind: int) -> None:
+    reason = "restricted: the relay alone tells who its members are"
+    forged = EVE.sign(kind, "", [["-"], ["p", EVE.pubkey], ["member", EVE.pubkey]], NOW)
+    assert Desk(MembershipRules(enabled=True)).judge(forged) == reason
+    assert Desk(MembershipRules(enabled=False)).judge(forged) is None
+
+
 def test_nothing_is_ruled_or_offered_where_it_is_not_switched_on() -> None:
     membership = Membership(MembershipRules(reading="members"), secret=b"x")
     assert not membership.kinds
