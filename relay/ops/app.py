@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import structlog
 import trio
 
@@ -23,8 +24,7 @@ from relay.ops.own_key import own_identity
 from relay.ops.signals import watch_signals
 from relay.policy.defaults import default_policy
 from relay.policy.reading import PrivateKinds, ReadingRules
-from relay.policy.ruling import office_checks
-from relay.policy.verdict import Policy
+from relay.policy.ruling import with_offices
 from relay.protocol.identity import Identity
 from relay.protocol.verify import SignatureVerifier
 from relay.session.accept import open_listeners
@@ -210,12 +210,15 @@ def _core(
     connections = config.connections
     private = PrivateKinds(frozenset(config.private_kinds))
     reading = ReadingRules([private, *appointed.reading_rules])
-    policy = default_policy(config.limits, reading, search=config.search)
+    policy = with_offices(
+        default_policy(config.limits, reading, search=config.search),
+        identity.pubkey,
+        appointed.offices,
+    )
     return Core(
         limits=config.limits,
-        policy=Policy(
-            (*policy.event_checks, *office_checks(identity.pubkey, appointed.offices)),
-            (*policy.request_checks, *appointed.request_checks),
+        policy=msgspec.structs.replace(
+            policy, request_checks=(*policy.request_checks, *appointed.request_checks)
         ),
         offers=Offers(identity, appointed.membership.offer) if config.membership.enabled else None,
         reading=reading,

@@ -13,6 +13,12 @@ from relay.policy.checks import (
 )
 from relay.policy.reading import ReadingRules
 from relay.policy.verdict import EventCheck, Policy, RequestCheck
+from relay.protocol.event import (
+    KIND_AUTH,
+    KIND_GENERIC_REPOST,
+    KIND_REPOST,
+    KIND_VANISH,
+)
 from relay.protocol.limits import Limits
 
 
@@ -23,18 +29,21 @@ def default_policy(
 
     Requests are judged by `reading`, and refused if they search where `search` is switched off.
     """
-    checks: list[EventCheck] = [
-        no_auth_events,
+    always: list[EventCheck] = [
         within_size(limits),
         within_time(limits),
         not_expired,
         protected_by_author_only,
-        no_embedded_protected,
-        vanish_here,
     ]
     if limits.min_pow_difficulty:
-        checks.append(enough_work(limits))
+        always.append(enough_work(limits))
+    checks_of_kinds = {
+        KIND_AUTH: (no_auth_events,),
+        KIND_REPOST: (*always, no_embedded_protected),
+        KIND_GENERIC_REPOST: (*always, no_embedded_protected),
+        KIND_VANISH: (*always, vanish_here),
+    }
     requests: list[RequestCheck] = [] if reading is None else [reading.judge_request]
     if not search:
         requests.append(no_search)
-    return Policy(event_checks=tuple(checks), request_checks=tuple(requests))
+    return Policy(tuple(always), tuple(requests), checks_of_kinds)

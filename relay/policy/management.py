@@ -140,6 +140,11 @@ class Management:
             )
             self.on_change(record)
 
+    @property
+    def checked_kinds(self) -> None:
+        """All."""
+        return None
+
     def check(self, event: Event, client: Client, now: int) -> Verdict:  # noqa: ARG002
         """Refuse what was forbidden, or by whom."""
         if self._unrestricted:

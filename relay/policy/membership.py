@@ -191,14 +191,14 @@ class Membership:
         elif record.list == "claim" and record.value is not None:
             self._note_claim(record, record.value)
 
-    def check(self, event: Event, client: Client, now: int) -> Verdict:  # noqa: ARG002
-        """Refuse lists and roles by strangers, who could deceive a client that names no author.
+    @property
+    def checked_kinds(self) -> frozenset[int]:
+        """Those of lists and roles; who may write anything else is for management to say."""
+        return _OWN_ANNOUNCEMENTS if self.rules.enabled else frozenset()
 
-        Who may write anything else is for management to say.
-        """
-        if event.kind in _OWN_ANNOUNCEMENTS and self.rules.enabled:
-            return _NOT_THE_RELAY
-        return None
+    def check(self, event: Event, client: Client, now: int) -> Verdict:  # noqa: ARG002
+        """Refuse lists and roles by strangers: they could deceive who names no author."""
+        return _NOT_THE_RELAY
 
     # --- Who is what
 

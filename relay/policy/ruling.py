@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from relay.policy.verdict import Client, EventCheck, Rejection, Verdict
+from relay.policy.verdict import Client, EventCheck, Policy, Rejection, Verdict
 from relay.protocol.event import KIND_VANISH, REMOVING_KINDS, Event
 from relay.protocol.filters import Filter
 
@@ -84,23 +84,28 @@ class Office(Protocol):
         """
         ...
 
-    def check(self, event: Event, client: Client, now: int) -> Verdict:
-        """Judge every other event: may it be written? Its id and signature are not verified yet.
+    @property
+    def checked_kinds(self) -> frozenset[int] | None:
+        """The kinds of the events that it wants to judge by `check`; `None`: all."""
+        ...
 
-        On the way of every event: it must cost next to nothing where it does not concern it.
+    def check(self, event: Event, client: Client, now: int) -> Verdict:
+        """Judge any event: may it be written? Its id and signature are not verified yet.
+
+        On the way of every event of `checked_kinds`: it must cost next to nothing where it does not
+        concern it.
         """
         ...
 
 
-def office_checks(pubkey: str, offices: Sequence[Office]) -> tuple[EventCheck, ...]:
-    """Return the checks of a relay with these offices, whose own key is `pubkey`.
+def with_offices(policy: Policy, pubkey: str, offices: Sequence[Office]) -> Policy:
+    """Return `policy` as that of a relay with these offices, whose own key is `pubkey`.
 
-    The first sees to it that nobody else speaks for the relay. Whoever holds its key may use it for
-    what no office keeps, once authenticated, but not to remove anything. The other asks the
-    offices; a request to vanish is none of theirs: it has to be followed whatever its author's
-    status is (NIP-62).
+    Nobody else speaks for the relay. Whoever holds its key may use it for what no office keeps,
+    once authenticated, but not to remove anything. Of everything else the offices judge, each what
+    it wants to; but a request to vanish is none of theirs: it has to be followed whatever its
+    author's status is (NIP-62).
     """
-    checks = [office.check for office in offices]
     own_kinds = frozenset[int]().union(*[office.own_kinds for office in offices])
 
     def not_for_the_relay(event: Event, client: Client, _now: int) -> Verdict:
@@ -109,13 +114,20 @@ def office_checks(pubkey: str, offices: Sequence[Office]) -> tuple[EventCheck, .
         kept = event.kind in own_kinds or event.kind in REMOVING_KINDS
         return _OWN if kept or pubkey not in client.authenticated else None
 
-    def by_the_offices(event: Event, client: Client, now: int) -> Verdict:
-        if event.kind == KIND_VANISH:
-            return None
-        for check in checks:
-            verdict = check(event, client, now)
-            if verdict is not None:
-                return verdict
-        return None
+    def checks_of(kind: int | None) -> tuple[EventCheck, ...]:
+        checks = policy.event_checks
+        if kind is not None:
+            checks = policy.checks_of_kinds.get(kind, checks)
+        asked = [
+            office.check
+            for office in offices
+            if kind != KIND_VANISH
+            and (office.checked_kinds is None or kind in office.checked_kinds)
+        ]
+        return (*checks, not_for_the_relay, *asked)
 
-    return not_for_the_relay, by_the_offices
+    special = {KIND_VANISH, *policy.checks_of_kinds}
+    special.update(*[office.checked_kinds or () for office in offices])
+    return Policy(
+        checks_of(None), policy.request_checks, {kind: checks_of(kind) for kind in special}
+    )

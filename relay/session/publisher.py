@@ -111,23 +111,25 @@ class Publisher:
         others may come and go between two of them.
         """
         event, raw = record
-        listeners = list(self._core.matcher.match(event))
-        if listeners and has_expired(raw, self._core.now()):
+        matching = self._core.matcher.match(event)
+        if not matching or has_expired(raw, self._core.now()):
             return []
         reading = self._core.reading
-        if listeners and reading.concerns(event):
-            return [one for one in listeners if reading.may_read(event, one.reader)]
-        return listeners
+        if reading.concerns(event):
+            return [one for one in matching if reading.may_read(event, one.reader)]
+        return list(matching)
 
     def _note(self, entry: LogEntry) -> None:
         """Make `entry` the last one of the published log."""
-        if entry.record.event.kind in REMOVING_KINDS:
+        core = self._core
+        seq, (event, _) = entry
+        if event.kind in REMOVING_KINDS:
             # some of them may be gone now, and be answered differently when sent again
-            self._core.recent_ids.clear()
-        if entry.record.event.kind in self._core.noted_kinds:
-            self._core.note(entry.record.event)
-        if entry.seq:
-            self._core.log.append(entry)
+            core.recent_ids.clear()
+        if event.kind in core.noted_kinds:
+            core.note(event)
+        if seq:
+            core.log.append(entry)
 
     async def _publish_foreign(self, until: int, touched: dict[Writer, None]) -> None:
         log, reader = self._core.log, self._core.reader

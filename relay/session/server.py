@@ -89,7 +89,7 @@ class Server:
 
     `routes` answers plain HTTP requests, given the peer's address; for an upgrade that it lets
     through it returns `None`. With an `identity`, the relay's own, it acts by itself in the fields
-    of the `offices`, whose checks are part of the policy (`relay.policy.ruling.office_checks`).
+    of the `offices`, whose checks are part of the policy (`relay.policy.ruling.with_offices`).
     """
 
     def __init__(

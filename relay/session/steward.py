@@ -120,9 +120,10 @@ class Steward:
         """The relay's own public key."""
         return self._identity.pubkey
 
-    def concerns(self, event: Event) -> bool:
-        """Tell whether an office rules on `event`."""
-        return event.kind in self._by_kind
+    @property
+    def kinds(self) -> frozenset[int]:
+        """The kinds of events that an office rules on."""
+        return frozenset(self._by_kind)
 
     async def load(self) -> None:
         """Tell the offices what is stored. Before anything is published, once.

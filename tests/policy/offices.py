@@ -6,7 +6,8 @@ from typing import Final
 from relay.policy.management import Management, ManagementRules
 from relay.policy.management_methods import Call, Subject, decide
 from relay.policy.membership import Membership, MembershipRules
-from relay.policy.ruling import Draft, Office, Ruling, office_checks
+from relay.policy.ruling import Draft, Office, Ruling, with_offices
+from relay.policy.verdict import Policy
 from relay.protocol.event import Event, KindClass, identifier, kind_class
 from relay.protocol.filters import matches_any
 from tests.corpus import Author
@@ -91,11 +92,9 @@ class Desk:
 
     def judge(self, event: Event, *authenticated: Author) -> str | None:
         offices: list[Office] = [self.membership, self.management]
-        for check in office_checks(RELAY.pubkey, offices):
-            verdict = check(event, Somebody(*authenticated), self.now)
-            if verdict is not None:
-                return verdict.reason
-        return None
+        policy = with_offices(Policy(), RELAY.pubkey, offices)
+        verdict = policy.judge_event(event, Somebody(*authenticated), self.now)
+        return None if verdict is None else verdict.reason
 
     def published(self, kind: int) -> list[Event]:
         """Return the current events of a kind."""

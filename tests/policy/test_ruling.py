@@ -5,8 +5,8 @@ from collections.abc import Set as AbstractSet
 import msgspec
 import pytest
 
-from relay.policy.ruling import Ruling, office_checks
-from relay.policy.verdict import Client, Rejection, Verdict
+from relay.policy.ruling import Ruling, with_offices
+from relay.policy.verdict import Client, Policy, Rejection, Verdict
 from relay.protocol.event import KIND_VANISH, Event
 from relay.protocol.identity import Identity
 from tests.corpus import START, Author
@@ -27,6 +27,7 @@ class Closed:
     kinds = frozenset([9021])
     own_kinds = frozenset([39002])
     noted_kinds = frozenset[int]()
+    checked_kinds = None
 
     def rule(self, _event: Event, _client: Client, _now: int) -> Ruling:
         return Ruling(accepted=False)
@@ -39,11 +40,8 @@ class Closed:
 
 
 def judge(event: Event, authenticated: AbstractSet[str] = frozenset()) -> Verdict:
-    for check in office_checks(RELAY.pubkey, [Closed()]):
-        verdict = check(event, Peer(authenticated), START)
-        if verdict is not None:
-            return verdict
-    return None
+    policy = with_offices(Policy(), RELAY.pubkey, [Closed()])
+    return policy.judge_event(event, Peer(authenticated), START)
 
 
 @pytest.mark.parametrize("kind", [0, 1, 5, 9, 9021, 20_000, 30_000])

@@ -17,7 +17,7 @@ import trio.testing
 from relay.live.log import RecentLog
 from relay.policy.defaults import default_policy
 from relay.policy.reading import PrivateKinds, ReadingRules
-from relay.policy.ruling import Office, office_checks
+from relay.policy.ruling import Office, with_offices
 from relay.policy.verdict import Policy
 from relay.protocol.event import Event
 from relay.protocol.identity import Identity
@@ -103,8 +103,7 @@ async def serve(
     reading = reading or ReadingRules([PrivateKinds()])
     policy = policy or default_policy(limits, reading)
     if identity is not None:
-        checks = (*policy.event_checks, *office_checks(identity.pubkey, offices))
-        policy = Policy(event_checks=checks, request_checks=policy.request_checks)
+        policy = with_offices(policy, identity.pubkey, offices)
     journal = Journal()
     reader = reader or store.reader()
     core = Core(

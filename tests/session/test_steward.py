@@ -33,6 +33,7 @@ class Club:
     kinds = frozenset([JOIN])
     own_kinds = frozenset([LIST])
     noted_kinds = frozenset[int]()
+    checked_kinds = frozenset([9])
 
     def __init__(self) -> None:
         self.members: list[str] = []
