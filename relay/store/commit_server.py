@@ -20,7 +20,10 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final
+
+import msgspec
 
 from relay.errors import RelayError, StoreError, StoreUnavailable
 from relay.protocol.event import Record, decode_event
@@ -205,7 +208,7 @@ class _Housekeeping:
         except StoreError as error:
             # not tried again before something was committed
             self._failed = True
-            _report(f"housekeeping failed: {error}")
+            _report("warning", "housekeeping failed", str(error))
 
 
 def main(arguments: list[str]) -> int:
@@ -229,7 +232,7 @@ def main(arguments: list[str]) -> int:
                 serve_commits(connection, writer)
             writer.close()
         except StoreError as error:
-            _report(f"the store failed: {error}")
+            _report("error", "the store failed", str(error))
             return 1
     return 0
 
@@ -254,14 +257,23 @@ def _say(connection: socket.socket, text: bytes) -> bool:
     return True
 
 
-def _report(line: str) -> None:
-    """Write a line to standard error, unless that would fail or wait: nobody may read it."""
+def _report(level: str, event: str, reason: str) -> None:
+    """Write a log line to standard error, unless that would fail or wait: nobody may read it."""
     if sys.stderr is None:
         return
+    line = msgspec.json.encode(
+        {
+            "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "level": level,
+            "event": event,
+            "process": "writer",
+            "reason": reason,
+        }
+    )
     with suppress(OSError, ValueError):
         _, writable, _ = select.select([], [sys.stderr], [], 0)
         if writable:
-            print(f"relay writer: {line}", file=sys.stderr)
+            print(line.decode(), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -132,6 +132,8 @@ async def test_a_full_disk_refuses_events_and_they_are_taken_when_there_is_room(
                 # what is not stored in any case goes its way
                 ephemeral = Author("ephemeral").sign(20_001, "", [], after.created_at)
                 await publisher.accept(ephemeral)
+                # the writer's housekeeping waits for a quiet moment, and may then say so once
+                await trio.sleep(0.5)
                 complained = len(complaints(relay))
                 await trio.sleep(1)
                 assert len(complaints(relay)) == complained, "the log grows while nothing happens"
@@ -142,7 +144,9 @@ async def test_a_full_disk_refuses_events_and_they_are_taken_when_there_is_room(
             assert await received(subscriber, live, len(events)) == [event.id for event in events]
             await subscriber.nothing(0.2)
             assert companions(relay, WRITER) == [writer], "nothing needed to be started again"
-            assert {line["event"] for line in complaints(relay)} == {"commit failed"}
+            said = {line["event"] for line in complaints(relay)}
+            assert "commit failed" in said
+            assert said <= {"commit failed", "housekeeping failed"}
     assert check_whole(Path(relay.store)) == len(events) - 1
 
 

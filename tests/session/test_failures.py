@@ -362,9 +362,10 @@ async def test_f6_a_ping_overtakes_what_is_queued(nursery: trio.Nursery) -> None
         slow.send(["REQ", "s", {"kinds": [1]}])
         await serving.until(open_connections=2, subscriptions=1)
         (connection,) = [one for one in serving.server._connections if one._subscriptions]
+        # in this order: what is queued was queued before the ping came
+        await eventually(lambda: connection.writer.queued_bytes > 1_000_000)
         await eventually(lambda: bool(connection.writer._control))
         queued = connection.writer.queued_bytes
-        assert queued > 1_000_000
         data = b""
         with trio.fail_after(20):
             # the frame of a ping cannot be mistaken for text: notes have no zero bytes
