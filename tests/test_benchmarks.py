@@ -152,6 +152,7 @@ def test_a_small_run_of_every_scenario(tmp_path: Path) -> None:
     assert "Nowhere: every answer" in page
 
 
+@pytest.mark.slow
 def test_another_relay_has_its_turns_too(tmp_path: Path) -> None:
     """It is this one again, started as any other program is."""
     program = tmp_path / "again"

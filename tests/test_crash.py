@@ -212,7 +212,11 @@ class _Answers:
                 (self.accepted if accepted else self.failed).add(identifier)
 
 
-@pytest.mark.parametrize("module", [WRITER, VERIFIER], ids=["writer", "verifier"])
+@pytest.mark.parametrize(
+    "module",
+    [WRITER, pytest.param(VERIFIER, marks=pytest.mark.slow)],
+    ids=["writer", "verifier"],
+)
 async def test_a_companion_killed_during_ingest_loses_nothing_and_the_relay_serves_on(
     tmp_path: Path, module: bytes
 ) -> None:

@@ -46,6 +46,7 @@ def test_our_relay_passes(tmp_path: Path, kind: int) -> None:
     assert found["latency_ms"]["p50"] > 0
 
 
+@pytest.mark.slow
 def test_subscriptions_of_our_relay_agree(tmp_path: Path) -> None:
     with served_relay(tmp_path) as relay:
         # what is stored is not compared

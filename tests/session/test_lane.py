@@ -102,7 +102,7 @@ def compare(plain: Plain, fast: Fast, chunks: list[bytes]) -> None:
     assert fast.lane.state == plain.connection.state
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.data())
 def test_the_lane_hears_what_wsproto_hears(data: st.DataObject) -> None:
     frames = data.draw(wire.conversations())
