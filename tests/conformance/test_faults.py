@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from relay.check.conformance.client import Pace
-from relay.check.conformance.rules import Verdict
+from relay.check.conformance.verdicts import Verdict
 from tests.conformance.faults import FAULTS
 from tests.conformance.profiles import outcome_of, plan_for, relay_of, with_rules
 from tests.conformance.proxy import Fault, proxied

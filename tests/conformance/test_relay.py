@@ -7,8 +7,9 @@ import trio
 
 from relay.check.conformance.catalogue import CHAPTERS
 from relay.check.conformance.report import as_text
-from relay.check.conformance.rules import Rule, Verdict
+from relay.check.conformance.rules import Rule
 from relay.check.conformance.run import Outcome
+from relay.check.conformance.verdicts import Verdict
 from relay.protocol.information import OPTIONAL_NIPS, SUPPORTED_NIPS
 from tests.conformance.profiles import outcome_of, outcomes, plan_for, relay_of
 

@@ -18,6 +18,7 @@ from relay.session.administration import MAX_BODY_BYTES, MEDIA_TYPE, Administrat
 from relay.session.core import Ending
 from relay.session.front_door import Request, Response, WithBody
 from relay.session.steward import Answer
+from relay.store.memory import MemoryStore
 from tests.corpus import Author
 from tests.managing import ADMIN, authorized, proof, request
 from tests.served import client
@@ -30,9 +31,9 @@ BODY = b'{"method":"listbannedpubkeys","params":[]}'
 class Managed:
     """A server under management, asked without HTTP."""
 
-    def __init__(self) -> None:
+    def __init__(self, identity: Identity | None = None) -> None:
         self.now = 1_700_000_000.0
-        self.identity = Identity.fresh()
+        self.identity = identity or Identity.fresh()
         self.membership = Membership(MembershipRules(), secret=b"x")
         rules = ManagementRules(admins=frozenset([ADMIN.pubkey]))
         self.management = Management(rules, self.identity.pubkey, self.membership)
@@ -275,3 +276,21 @@ async def test_what_needs_moderation_is_what_is_stored(
         assert "parameters" in answer["error"]
     else:
         assert answer == {"result": [{"id": subject.id, "reason": "spam"}] if needing else []}
+
+
+async def test_what_one_process_decides_holds_in_all_of_them(nursery: trio.Nursery) -> None:
+    # two servers on one store are what two processes are: each with a view and a log of its own
+    store, identity = MemoryStore(), Identity.fresh()
+    here = await Managed(identity).start(nursery, store=store)
+    there = await Managed(identity).start(nursery, store=store)
+    assert await here.call("banpubkey", EVE.pubkey, "spam") == {"result": True}
+    assert await here.call("disallowkind", 7) == {"result": True}
+    expected = {"result": [{"pubkey": EVE.pubkey, "reason": "spam"}]}
+    await eventually(lambda: EVE.pubkey in there.management.banned_pubkeys)
+    await eventually(lambda: 7 in there.management.disallowed_kinds)
+    assert await there.call("listbannedpubkeys") == expected
+    async with client(there.serving.url) as one:
+        accepted, reason = await one.publish(EVE.sign(1, "still here", [], int(there.now)))
+        assert (accepted, reason) == (False, "blocked: you are banned from this relay: spam")
+        accepted, reason = await one.publish(ADMIN.sign(7, "+", [], int(there.now)))
+        assert (accepted, reason) == (False, "blocked: events of kind 7 are not accepted here")

@@ -12,7 +12,7 @@ from relay.protocol.event import record
 from relay.session.committer import Committer, LocalCommitter, ProcessCommitter
 from relay.store.api import Outcome, Terms
 from relay.store.locate import open_reader, open_writer, parse_location
-from relay.store.sqlite.writer import _REMOVED_AT_ONCE
+from relay.store.sqlite.batch import REMOVED_AT_ONCE
 from tests.served import process_tree
 from tests.session.serving import NOW, Journal, notes
 from tests.store.making import author, filter_, note
@@ -105,7 +105,7 @@ async def test_a_batch_with_terms_is_finished_when_all_is_erased(
         request.addfinalizer(opened.close)
         committer = LocalCommitter(opened)
     await nursery.start(committer.run)
-    many = [note(at=at) for at in range(2 * _REMOVED_AT_ONCE + 1)]
+    many = [note(at=at) for at in range(2 * REMOVED_AT_ONCE + 1)]
     await committer.finish(await committer.begin(many, NOW))
     terms = Terms(expected={f"0:{author(1)}:": None}, erase=(filter_(kinds=[1]),))
     profile = note(kind=0)

@@ -14,7 +14,7 @@ from relay.session.core import BackPressure, Capacity, Timing
 from relay.store.api import Committed, EventWriter, Terms
 from relay.store.commit_protocol import Answer
 from relay.store.memory import MemoryQuery, MemoryStore
-from relay.store.sqlite import writer
+from relay.store.sqlite import batch, writer
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.writer import SQLiteWriter
 from tests.corpus import Author, event_message
@@ -172,7 +172,8 @@ class Interrupted(LocalCommitter):
 async def test_others_publish_while_much_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_REMOVED_AT_ONCE", 5)
+    for module in (batch, writer):
+        monkeypatch.setattr(module, "REMOVED_AT_ONCE", 5)
     path = tmp_path / "store"
     opened, reader, request = SQLiteWriter(path), SQLiteReader(path), vanish()
     committer = Interrupted(opened, request)

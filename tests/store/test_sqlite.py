@@ -14,7 +14,7 @@ import pytest
 from relay.errors import StoreCorrupt, StoreUnavailable
 from relay.protocol.filters import Filter
 from relay.store.api import Outcome
-from relay.store.sqlite import checkpoints, schema, writer
+from relay.store.sqlite import batch, checkpoints, schema
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.writer import SQLiteWriter
 from tests.store.making import NOW, always, ask, commit, filter_, note
@@ -315,7 +315,7 @@ def test_housekeeping_merges_the_segments_of_the_tag_index(
 def test_a_crowded_neighbourhood_is_searched_further(
     opened: SQLiteWriter, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "_NEIGHBOURS", 1)
+    monkeypatch.setattr(batch, "_NEIGHBOURS", 1)
     records = [note(event_id=f"{'0' * 50}{number:014}") for number in range(40)]
     for start in range(0, 40, 10):
         commit(opened, *records[start : start + 10])

@@ -32,6 +32,7 @@ from relay.store.api import EventReader, Guard, LogEntry, Query, Terms
 from relay.store.memory import MemoryStore
 from relay.store.semantics import address, is_unfinished
 from relay.store.sqlite import (
+    batch,
     counting,
     entries,
     keys,
@@ -375,7 +376,8 @@ def two_bits(secret: bytes, data: bytes) -> int:
 class SmallSteps(Stores):
     patches: ClassVar[list[tuple[object, str, object]]] = [
         *SMALL_STEPS,
-        (writer, "_REMOVED_AT_ONCE", 2),
+        (batch, "REMOVED_AT_ONCE", 2),
+        (writer, "REMOVED_AT_ONCE", 2),
     ]
     removes_bit_by_bit = True
 

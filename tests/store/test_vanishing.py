@@ -7,7 +7,7 @@ import pytest
 from relay.protocol.event import MAX_TIMESTAMP, Record
 from relay.protocol.filters import Filter
 from relay.store.api import Committed, EventWriter, Outcome, Terms
-from relay.store.sqlite import keys, schema, writer
+from relay.store.sqlite import batch, keys, schema, writer
 from relay.store.sqlite.reader import SQLiteReader
 from relay.store.sqlite.writer import SQLiteWriter
 from tests.faults.store_files import check_whole
@@ -60,8 +60,8 @@ def test_a_recipient_deletes_a_gift_wrap(store: OpenStore, *, together: bool) ->
     named = [("e", one.event.id) for one in (mine, both, foreign)]
     request = note(kind=5, by=1, tags=named)
     batches = [[mine, both, foreign, request]] if together else [[mine, both, foreign], [request]]
-    for batch in batches:
-        assert set(commit(store.writer, *batch)) == {STORED}
+    for some in batches:
+        assert set(commit(store.writer, *some)) == {STORED}
     assert set(ask(store.reader, Filter())) == {foreign.event.id, request.event.id}
     store.reopen()
     assert commit(store.writer, mine, both, foreign) == [DELETED, DELETED, DUPLICATE]
@@ -101,8 +101,8 @@ def test_everything_by_who_vanishes_goes_up_to_then(store: OpenStore, *, togethe
     kept = [*everything_by(2, 400), note(by=1, at=1001), note(kind=0, by=1, at=1002)]
     kept += [note(by=3, at=7, tags=[("p", author(1))])]
     request = vanish(1, 1000)
-    for batch in [[*gone, *kept, request]] if together else [gone, kept, [request]]:
-        commit(store.writer, *batch)
+    for some in [[*gone, *kept, request]] if together else [gone, kept, [request]]:
+        commit(store.writer, *some)
     kept = [record for record in kept if record.event.kind != 0 or record.event.created_at != 500]
     assert ask(store.reader, Filter()) == ids_of([*kept, request])
     assert ask(store.reader, filter_(t=["x"])) == [kept[0].event.id]
@@ -225,7 +225,8 @@ def finished(opened: EventWriter, request: Record, *, least: int) -> list[Commit
 
 @pytest.fixture
 def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "_REMOVED_AT_ONCE", 10)
+    for module in (batch, writer):
+        monkeypatch.setattr(module, "REMOVED_AT_ONCE", 10)
 
 
 @pytest.mark.usefixtures("few_at_once")

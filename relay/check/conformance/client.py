@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from relay.check.conformance.rules import Inconclusive, broken
 from relay.check.conformance.signer import Signer, WireEvent, now
 from relay.check.conformance.transcript import Transcript, shown
+from relay.check.conformance.verdicts import Inconclusive, broken
 from relay.check.connection import Connection
 
 Message = list[Any]

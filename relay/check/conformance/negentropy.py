@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from relay.check.conformance.rules import broken
+from relay.check.conformance.verdicts import broken
 
 VERSION: Final = 0x61
 SKIP: Final = 0

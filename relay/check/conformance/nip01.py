@@ -11,10 +11,11 @@ from typing import Final
 import trio
 
 from relay.check.conformance.client import Client, Message
-from relay.check.conformance.rules import Chapter, Inconclusive, broken, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import Signer, WireEvent, event_id, now
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import Inconclusive, broken, demand
 
 NIP_01: Final = Chapter(1, "Basic protocol flow", is_always_tried=True)
 

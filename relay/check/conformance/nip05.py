@@ -3,9 +3,10 @@
 import re
 from typing import Any, Final
 
-from relay.check.conformance.rules import Chapter, NotTestable, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import NotTestable, demand
 from relay.check.conformance.web import Response
 
 NIP_05: Final = Chapter(5, "Names of public keys")

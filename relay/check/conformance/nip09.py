@@ -3,9 +3,10 @@
 from typing import Final
 
 from relay.check.conformance.client import Client
-from relay.check.conformance.rules import Chapter, Inconclusive, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import Signer, Tags, WireEvent, now
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import Inconclusive, demand
 
 NIP_09: Final = Chapter(9, "Event deletion request")
 

@@ -5,10 +5,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from relay.check.conformance.client import Client
-from relay.check.conformance.rules import Chapter, Inconclusive, NotTestable, broken, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import now
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import Inconclusive, NotTestable, broken, demand
 from relay.check.conformance.web import DOCUMENT, Response
 
 NIP_11: Final = Chapter(11, "Relay information document")

@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from relay.check.conformance.rules import Chapter, NotSupported, NotTestable, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import zero_bits
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import NotSupported, NotTestable, demand
 
 NIP_13: Final = Chapter(13, "Proof of work")
 

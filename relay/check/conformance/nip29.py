@@ -7,10 +7,11 @@ from typing import Final
 import trio
 
 from relay.check.conformance.client import Answer, Client
-from relay.check.conformance.rules import Chapter, Inconclusive, NotSupported, RuleBroken, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import Signer, Tags, WireEvent, now
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import Inconclusive, NotSupported, RuleBroken, demand
 
 NIP_29: Final = Chapter(29, "Relay-based groups")
 

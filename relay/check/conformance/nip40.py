@@ -5,9 +5,10 @@ from typing import Final
 
 import trio
 
-from relay.check.conformance.rules import Chapter, Inconclusive, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import now
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import Inconclusive, demand
 
 NIP_40: Final = Chapter(40, "Expiration timestamp")
 

@@ -8,10 +8,11 @@ import os
 from typing import Final
 
 from relay.check.conformance.client import Client
-from relay.check.conformance.rules import Chapter, Inconclusive, NotTestable, broken, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import Signer, WireEvent, now
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import Inconclusive, NotTestable, broken, demand
 
 NIP_42: Final = Chapter(42, "Authentication of clients to relays")
 

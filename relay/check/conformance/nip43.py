@@ -5,10 +5,11 @@ from typing import Final
 
 from relay.check.conformance.client import Answer, Client
 from relay.check.conformance.nip98 import call
-from relay.check.conformance.rules import Chapter, NotSupported, NotTestable, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import Signer, Tags, WireEvent, now
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import NotSupported, NotTestable, demand
 from relay.check.conformance.web import DOCUMENT
 
 NIP_43: Final = Chapter(43, "Relay access metadata and requests")

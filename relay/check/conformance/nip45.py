@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any, Final
 
-from relay.check.conformance.rules import Chapter, Inconclusive, NotSupported, broken, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import Signer, now
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import Inconclusive, NotSupported, broken, demand
 
 NIP_45: Final = Chapter(45, "Event counts")
 

@@ -3,9 +3,10 @@
 from typing import Final
 
 from relay.check.conformance.client import Client
-from relay.check.conformance.rules import Chapter, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import now
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import demand
 
 NIP_50: Final = Chapter(50, "Search capability")
 

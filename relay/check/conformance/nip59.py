@@ -6,10 +6,11 @@ The content is encrypted in earnest; to a relay it is any text, and so it is her
 from typing import Final
 
 from relay.check.conformance.client import Client
-from relay.check.conformance.rules import Chapter, Inconclusive, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import WireEvent, now
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import Inconclusive, demand
 
 NIP_17: Final = Chapter(17, "Private direct messages")
 NIP_59: Final = Chapter(59, "Gift wrap", also=(17,))

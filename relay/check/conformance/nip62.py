@@ -4,9 +4,10 @@ from typing import Final
 
 from relay.check.conformance.client import Client
 from relay.check.conformance.nip59 import WRAP, wrap
-from relay.check.conformance.rules import Chapter, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import Signer, WireEvent, now
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import demand
 
 NIP_62: Final = Chapter(62, "Request to vanish")
 

@@ -3,10 +3,11 @@
 from typing import Final
 
 from relay.check.conformance.client import Message
-from relay.check.conformance.rules import Chapter, NotSupported, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import now
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import NotSupported, demand
 
 NIP_67: Final = Chapter(67, "EOSE completeness hint")
 

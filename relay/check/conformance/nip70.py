@@ -3,10 +3,11 @@
 import json
 from typing import Final
 
-from relay.check.conformance.rules import Chapter, NotSupported, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import Signer, WireEvent
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import NotSupported, demand
 
 NIP_70: Final = Chapter(70, "Protected events")
 

@@ -15,10 +15,11 @@ from relay.check.conformance.negentropy import (
     ranges_of,
 )
 from relay.check.conformance.nip59 import WRAP, wrap
-from relay.check.conformance.rules import Chapter, Inconclusive, RuleBroken, broken, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import Signer, WireEvent, now
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import Inconclusive, RuleBroken, broken, demand
 
 NIP_77: Final = Chapter(77, "Negentropy syncing")
 

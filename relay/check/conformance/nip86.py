@@ -10,10 +10,11 @@ import trio
 
 from relay.check.conformance.client import Client
 from relay.check.conformance.nip98 import MEDIA_TYPE, body_of, call, permit, post
-from relay.check.conformance.rules import Chapter, NotSupported, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import authorization
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import NotSupported, demand
 from relay.check.conformance.web import DOCUMENT
 
 NIP_86: Final = Chapter(86, "Relay management API")

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Final
 
-from relay.check.conformance.rules import Chapter, NotTestable, demand
+from relay.check.conformance.rules import Chapter
 from relay.check.conformance.signer import Signer, authorization, now
 from relay.check.conformance.transcript import shown
 from relay.check.conformance.trial import Trial
+from relay.check.conformance.verdicts import NotTestable, demand
 from relay.check.conformance.web import Response, web_address
 
 NIP_98: Final = Chapter(98, "HTTP auth", also=(86,))

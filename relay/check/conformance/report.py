@@ -7,8 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from relay.check.conformance.catalogue import CHAPTERS
-from relay.check.conformance.rules import Level, Verdict
+from relay.check.conformance.rules import Level
 from relay.check.conformance.run import Finding, Outcome
+from relay.check.conformance.verdicts import Verdict
 
 _ARROWS: Final = {"sent": "→", "received": "←", "happened": "!"}
 _WIDTH: Final = 17

@@ -12,16 +12,12 @@ can be said of it is raised. A rule demands no more than its sentence does:
 
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from relay.check.errors import CheckError
+from relay.check.conformance.trial import Trial
 
-if TYPE_CHECKING:
-    from relay.check.conformance.trial import Trial
-
-Test = Callable[["Trial"], Awaitable[None]]
+Test = Callable[[Trial], Awaitable[None]]
 
 
 class Level(Enum):
@@ -31,52 +27,6 @@ class Level(Enum):
     SHOULD = "SHOULD"
     MAY = "MAY"
     PRACTICE = "practice"
-
-
-class Verdict(Enum):
-    """What is known after a rule was tried."""
-
-    PASSED = "passed"
-    FAILED = "failed"
-    NOT_SUPPORTED = "not supported"
-    """The relay does not say that it implements this."""
-    NOT_TESTABLE = "not testable here"
-    """It would take a key, or settings of the relay, that the run does not have."""
-    INCONCLUSIVE = "inconclusive"
-    """The relay refused what the test starts from, or could not be reached."""
-
-
-class Decided(CheckError):
-    """The root of what ends a test before its end."""
-
-    verdict = Verdict.FAILED
-
-
-class RuleBroken(Decided):
-    """The relay did something else than the rule says."""
-
-    def __init__(self, expected: str, came: str) -> None:
-        super().__init__(f"expected {expected}; {came}")
-        self.expected = expected
-        self.came = came
-
-
-class NotSupported(Decided):
-    """The relay shows that it does not do this, which it need not."""
-
-    verdict = Verdict.NOT_SUPPORTED
-
-
-class NotTestable(Decided):
-    """This run lacks what the test needs; the text says what."""
-
-    verdict = Verdict.NOT_TESTABLE
-
-
-class Inconclusive(Decided):
-    """The test could not get as far as its question; the text says why."""
-
-    verdict = Verdict.INCONCLUSIVE
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,14 +98,3 @@ class Chapter:
             return test
 
         return add
-
-
-def broken(expected: str, came: str) -> NoReturn:
-    """End the test: the relay broke its rule. Both texts complete "expected …; …"."""
-    raise RuleBroken(expected, came)
-
-
-def demand(holds: object, expected: str, came: str) -> None:
-    """End the test as broken unless something holds."""
-    if not holds:
-        raise RuleBroken(expected, came)

@@ -19,18 +19,11 @@ import trio
 from relay.check.address import Address
 from relay.check.conformance.catalogue import CHAPTERS
 from relay.check.conformance.client import Pace
-from relay.check.conformance.rules import (
-    Chapter,
-    Decided,
-    Inconclusive,
-    Level,
-    Rule,
-    RuleBroken,
-    Verdict,
-)
+from relay.check.conformance.rules import Chapter, Level, Rule
 from relay.check.conformance.signer import Signer
 from relay.check.conformance.transcript import Line, Transcript
 from relay.check.conformance.trial import Subject, Trial
+from relay.check.conformance.verdicts import Decided, Inconclusive, RuleBroken, Verdict
 from relay.check.conformance.web import DOCUMENT, ask
 from relay.check.dial import Dialer
 from relay.check.display import Display

@@ -13,9 +13,9 @@ import trio
 
 from relay.check.address import Address
 from relay.check.conformance.client import Client, Pace
-from relay.check.conformance.rules import Inconclusive, NotTestable
 from relay.check.conformance.signer import Signer
 from relay.check.conformance.transcript import Transcript
+from relay.check.conformance.verdicts import Inconclusive, NotTestable
 from relay.check.conformance.web import Response, ask
 from relay.check.dial import Dialer
 from relay.check.errors import RelayUnreachable

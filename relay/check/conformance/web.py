@@ -9,8 +9,8 @@ import msgspec
 import trio
 
 from relay.check.address import Address
-from relay.check.conformance.rules import Inconclusive
 from relay.check.conformance.transcript import Transcript
+from relay.check.conformance.verdicts import Inconclusive
 
 DOCUMENT: Final = "application/nostr+json"
 _LARGEST: Final = 4 * 1024 * 1024
