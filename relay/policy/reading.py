@@ -40,6 +40,11 @@ class ReadingRule(Protocol):
     """One reason to hide events."""
 
     @property
+    def kinds(self) -> frozenset[int] | None:
+        """The kinds of the events that it may hide; `None`: it depends on something else."""
+        ...
+
+    @property
     def filters(self) -> tuple[Filter, ...]:
         """Every event that may be hidden from anybody matches one of these. They may change."""
         ...
@@ -78,6 +83,11 @@ class PrivateKinds:
         self._kinds = frozenset(kinds)
         self._is_private = row_of_kinds(self._kinds)
         self._filters = (Filter(kinds=self._kinds),) if kinds else ()
+
+    @property
+    def kinds(self) -> frozenset[int]:
+        """These kinds."""
+        return self._kinds
 
     @property
     def filters(self) -> tuple[Filter, ...]:
@@ -124,13 +134,34 @@ class PrivateKinds:
         return None
 
 
+class RulesOfRows:
+    """The rules, and which of them canonical JSON has to be asked about.
+
+    Most rules are about a few kinds. Whether a row is of any of these is told at once: 0.3 µs for
+    all of them, instead of 0.3 for each.
+    """
+
+    __slots__ = ("_is_of_kinds", "_others", "rules")
+
+    def __init__(self, rules: Sequence[ReadingRule]) -> None:
+        self.rules = tuple(rules)
+        self._others = tuple([rule for rule in rules if rule.kinds is None])
+        kinds = frozenset[int]().union(*[rule.kinds or () for rule in rules])
+        self._is_of_kinds = row_of_kinds(kinds)
+
+    def about(self, raw: bytes) -> tuple[ReadingRule, ...]:
+        """Return the rules that may concern an event, given as canonical JSON."""
+        return self.rules if self._is_of_kinds(raw) else self._others
+
+
 class ReaderGuard:
     """What one reader may not see, for a store: see `relay.store.api.Guard`."""
 
-    __slots__ = ("_client", "_rules")
+    __slots__ = ("_about", "_client", "_rules")
 
-    def __init__(self, rules: Sequence[ReadingRule], client: Client) -> None:
-        self._rules = rules
+    def __init__(self, rules: RulesOfRows, client: Client) -> None:
+        self._about = rules.about
+        self._rules = rules.rules
         self._client = client
 
     @property
@@ -140,7 +171,7 @@ class ReaderGuard:
 
     def allows(self, raw: bytes) -> bool:
         """Tell whether an event, given as canonical JSON, may be shown now."""
-        for rule in self._rules:
+        for rule in self._about(raw):
             if rule.may_concern(raw):
                 event = decode_event(raw)
                 if rule.concerns(event) and not rule.allows(event, self._client.authenticated):
@@ -158,10 +189,11 @@ class ReaderGuard:
 class EverybodyGuard:
     """Hides whatever may be hidden from anybody, for what is shared by all readers."""
 
-    __slots__ = ("_rules",)
+    __slots__ = ("_about", "_rules")
 
-    def __init__(self, rules: Sequence[ReadingRule]) -> None:
-        self._rules = rules
+    def __init__(self, rules: RulesOfRows) -> None:
+        self._about = rules.about
+        self._rules = rules.rules
 
     @property
     def filters(self) -> tuple[Filter, ...]:
@@ -170,7 +202,7 @@ class EverybodyGuard:
 
     def allows(self, raw: bytes) -> bool:
         """Tell whether an event, given as canonical JSON, is for everybody."""
-        for rule in self._rules:
+        for rule in self._about(raw):
             if rule.may_concern(raw) and rule.concerns(decode_event(raw)):
                 return False
         return True
@@ -185,14 +217,15 @@ class ReadingRules:
 
     def __init__(self, rules: Sequence[ReadingRule] = ()) -> None:
         self._rules = tuple(rules)
+        self._of_rows = RulesOfRows(rules)
 
     def guard(self, client: Client) -> ReaderGuard | None:
         """Return what `client` may not see; `None`: it may see everything."""
-        return ReaderGuard(self._rules, client) if self._rules else None
+        return ReaderGuard(self._of_rows, client) if self._rules else None
 
     def everybody(self) -> EverybodyGuard | None:
         """Return what is not for everybody; `None`: nothing."""
-        return EverybodyGuard(self._rules) if self._rules else None
+        return EverybodyGuard(self._of_rows) if self._rules else None
 
     def concerns(self, event: Event) -> bool:
         """Tell whether `event` may be hidden from anybody."""

@@ -80,6 +80,11 @@ class RecordsAreHidden:
         self._filters = (Filter(kinds=self._kinds, authors=frozenset([own_key])),)
 
     @property
+    def kinds(self) -> frozenset[int]:
+        """That of records."""
+        return self._kinds
+
+    @property
     def filters(self) -> tuple[Filter, ...]:
         """All records."""
         return self._filters

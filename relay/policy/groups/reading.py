@@ -42,6 +42,11 @@ class GroupReading:
         self._filters: tuple[Filter, ...] = ()
 
     @property
+    def kinds(self) -> None:
+        """Any: an event of any kind may be a group's."""
+        return None
+
+    @property
     def filters(self) -> tuple[Filter, ...]:
         """What matches everything that may be hidden from anybody now."""
         directory = self._directory
