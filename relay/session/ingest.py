@@ -29,6 +29,7 @@ others go on.
 import math
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
 import trio
@@ -396,6 +397,16 @@ class Ingest:
                     self._refuse(submission, REFUSED[outcome], touched)
         return entries
 
+    async def _conclude_finished(
+        self, submission: _Submission, touched: dict[Writer, None]
+    ) -> None:
+        """Answer a request that the writer itself has gone on with, and has stored in the end."""
+        self._core.counters.events_stored += 1
+        self._answer(submission, ok_stored(submission.event.id), touched)
+        with suppress(StoreError):  # else it is found by the next look at the log
+            await self._publisher.follow()
+        _flush(touched)
+
     async def _finish_removals(self) -> None:
         """Commit again what has more to remove, one at a time, and answer when it is done."""
         async for submission, record in self._unfinished:
@@ -409,6 +420,9 @@ class Ingest:
                     failure = f"error: {error}"
                     self._complain(str(error))
             touched: dict[Writer, None] = {}
+            if committed[0].outcome is Outcome.DUPLICATE:
+                await self._conclude_finished(submission, touched)
+                continue
             batch = _Batch([submission], [record], None)
             entries = self._answer_batch(batch, committed, failure, touched)
             await self._publisher.publish(entries, touched)
