@@ -2,12 +2,11 @@
 
 import os
 import time
-from hashlib import sha256
 
-import coincurve
 import msgspec
 
-from relay.protocol.event import Event, KindClass, canonical_json, id_bytes, kind_class
+from relay.protocol.event import KindClass, canonical_json, kind_class
+from relay.protocol.identity import Identity
 
 
 class Author:
@@ -15,8 +14,8 @@ class Author:
 
     def __init__(self, kind: int) -> None:
         self._kind = kind
-        self._key = coincurve.PrivateKey()
-        self.pubkey: str = self._key.public_key_xonly.format().hex()
+        self._identity = Identity.fresh()
+        self.pubkey = self._identity.pubkey
         self.run = os.urandom(8).hex()
         """The run's id, which stands in each event's content."""
         self._is_addressable = kind_class(kind) is KindClass.ADDRESSABLE
@@ -26,10 +25,7 @@ class Author:
         # each version of an addressable event would replace the one before
         tags = (("d", f"{self.run} {number}"),) if self._is_addressable else ()
         content = f"relay check, run {self.run}, event {number}"
-        unsigned = Event("", self.pubkey, int(time.time()), self._kind, tags, content, "")
-        digest = sha256(id_bytes(unsigned)).digest()
-        signature = self._key.sign_schnorr(digest).hex()
-        event = msgspec.structs.replace(unsigned, id=digest.hex(), sig=signature)
+        event = self._identity.sign(self._kind, int(time.time()), tags, content)
         return event.id, b'["EVENT",' + canonical_json(event) + b"]"
 
     def filters(self) -> bytes:

@@ -25,7 +25,7 @@ from relay.policy.membership import (
 )
 from relay.policy.records import record_draft
 from relay.policy.ruling import Draft, Ruling
-from relay.protocol.event import MAX_KIND, Event
+from relay.protocol.event import MAX_KIND, Event, is_hex64
 from relay.protocol.filters import Filter
 from relay.protocol.information import WebAddress
 
@@ -37,7 +37,6 @@ LONGEST_DESCRIPTION: Final = 10_000
 LONGEST_ADDRESS: Final = 2_000
 LONGEST_ROLE_ID: Final = 64
 
-_HEX64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 _NOTHING_NEW: Final = Ruling(accepted=True)
 
 
@@ -100,7 +99,7 @@ def named_event(call: Call) -> str | None:
     if call.method not in ("banevent", "allowevent") or not call.params:
         return None
     event_id = call.params[0]
-    return event_id if isinstance(event_id, str) and _HEX64(event_id) else None
+    return event_id if isinstance(event_id, str) and is_hex64(event_id) else None
 
 
 def look(management: Management, call: Call) -> object:
@@ -385,7 +384,7 @@ def take_nothing(params: Sequence[object]) -> None:
 def _hex(params: Sequence[object], count: int, what: str) -> str:
     _at_most(params, count)
     value = params[0] if params else None
-    if not isinstance(value, str) or not _HEX64(value):
+    if not isinstance(value, str) or not is_hex64(value):
         raise InvalidCall(f"the first parameter must be {what}: 64 lowercase hexadecimal digits")
     return value
 

@@ -38,6 +38,9 @@ MAX_KIND: Final = 65535
 
 Tag = tuple[str, ...]
 
+is_hex64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
+"""Tells whether a text is written as ids and public keys are (NIP-01): 64 lowercase digits."""
+
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """An event as NIP-01 defines it. The order of the fields is that of the canonical JSON.

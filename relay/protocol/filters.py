@@ -11,11 +11,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from relay.protocol.event import MAX_KIND, MAX_TIMESTAMP, Event
+from relay.protocol.event import MAX_KIND, MAX_TIMESTAMP, Event, is_hex64
 from relay.protocol.limits import Limits
 from relay.protocol.search import MAX_LENGTH, MAX_WORDS, parse_search
 
-_HEX64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 _LETTER_FIELD: Final = re.compile(r"#[a-zA-Z]").fullmatch
 _EXACT_HEX_TAGS: Final = ("#e", "#p")
 _VALUES_FOR_A_WORD: Final = 100
@@ -234,7 +233,7 @@ def _values(field: str, content: object, limits: Limits) -> list[object]:
 def _hex_values(field: str, content: object, limits: Limits) -> frozenset[str]:
     values = _values(field, content, limits)
     for value in values:
-        if not isinstance(value, str) or _HEX64(value) is None:
+        if not isinstance(value, str) or is_hex64(value) is None:
             raise InvalidFilter(f"invalid: {field} must hold 64-character lowercase hex values")
     return frozenset(values)  # type: ignore[arg-type]  # each was checked to be a str
 

@@ -18,10 +18,12 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final
 
+from relay.protocol.event import is_hex64
+
 REGISTERS: Final = 256
 
 _LETTER_FIELD: Final = re.compile(r"#[a-zA-Z]").fullmatch
-_HEX64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
+
 _ADDRESS: Final = re.compile(r"[0-9]+:([0-9a-f]{64}):").match
 _DIGIT: Final = 32
 _FIRST_OFFSET: Final = 8
@@ -46,7 +48,7 @@ def offset_of(filter_: Mapping[str, object]) -> int | None:
 
 
 def _as_hex(value: str) -> str:
-    if _HEX64(value):
+    if is_hex64(value):
         return value
     address = _ADDRESS(value)
     if address is not None:

@@ -24,7 +24,7 @@ class StoreArchive:
 
     def find(self, event_id: str) -> Event | None:
         """Return the stored event with this id. Raises `StoreUnavailable`."""
-        raw = self._first(Filter(ids=frozenset({event_id})))
+        raw = self.first(Filter(ids=frozenset({event_id})))
         return None if raw is None else decode_event(raw)
 
     def holds_id(self, prefix: str) -> bool:
@@ -36,9 +36,10 @@ class StoreArchive:
 
     def has_events_of(self, group_id: str) -> bool:
         """Tell whether an event is stored whose `h` tag is this. Raises `StoreUnavailable`."""
-        return self._first(Filter(tags=(("h", frozenset({group_id})),))) is not None
+        return self.first(Filter(tags=(("h", frozenset({group_id})),))) is not None
 
-    def _first(self, filter_: Filter) -> bytes | None:
+    def first(self, filter_: Filter) -> bytes | None:
+        """Return the first event that matches, as canonical JSON. Raises `StoreUnavailable`."""
         query = self._reader.query((filter_,), 1, self._now())
         while True:
             page = query.page(1, _PAGE_BYTES, lambda: False)

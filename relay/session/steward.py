@@ -35,6 +35,7 @@ from relay.protocol.event import Event, Record, decode_event, is_ephemeral, reco
 from relay.protocol.filters import Filter
 from relay.protocol.identity import Identity
 from relay.protocol.verify import event_problem
+from relay.session.archive import StoreArchive
 from relay.session.committer import Committer
 from relay.session.core import Core
 from relay.session.ingest import REFUSED, Ingest
@@ -101,6 +102,7 @@ class Steward:
         offices: Sequence[Office],
     ) -> None:
         self._core = core
+        self._archive = StoreArchive(core.reader, core.now)
         self._committer = committer
         self._publisher = publisher
         self._ingest = ingest
@@ -214,7 +216,7 @@ class Steward:
         for _ in range(_ATTEMPTS):
             await self._publisher.follow()
             event = matter.event
-            if event is not None and self._is_stored(event):
+            if event is not None and self._archive.find(event.id) is not None:
                 return Answer(True, _DUPLICATE)
             ruling = matter.decide()
             if not ruling.accepted:
@@ -289,31 +291,12 @@ class Steward:
             records.append(record(event))
         return records, expected
 
-    def _is_stored(self, event: Event) -> bool:
-        core = self._core
-        query = core.reader.query([Filter(ids=frozenset([event.id]))], 1, core.now())
-        rows: list[bytes] = []
-        finished = False
-        while not finished:
-            page, finished = query.page(1, _PAGE_BYTES, lambda: False)
-            rows += page
-        return bool(rows)
-
     def _forget_stale(self, expected: Iterable[str]) -> None:
         """Forget versions that are no longer there: a removal leaves no version to follow."""
         for name in expected:
             kind, pubkey, identifier = name.split(":", 2)
             filter_ = Filter(authors=frozenset([pubkey]), kinds=frozenset([int(kind)]))
-            rows, _ = self._core.reader.query(
-                [filter_ if not identifier else _with_identifier(filter_, identifier)],
-                1,
-                self._core.now(),
-            ).page(1, _PAGE_BYTES, lambda: False)
-            if not rows:
+            if identifier:
+                filter_ = msgspec.structs.replace(filter_, tags=(("d", frozenset([identifier])),))
+            if self._archive.first(filter_) is None:
                 self._versions.pop(name, None)
-
-
-def _with_identifier(filter_: Filter, identifier: str) -> Filter:
-    return Filter(
-        authors=filter_.authors, kinds=filter_.kinds, tags=(("d", frozenset([identifier])),)
-    )

@@ -15,7 +15,6 @@ Shared by every store, so that they agree on the fine print:
   place), so that it does not matter when it is swept away.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -28,12 +27,12 @@ from relay.protocol.event import (
     KindClass,
     Record,
     identifier,
+    is_hex64,
     kind_class,
 )
 from relay.protocol.filters import Filter
 from relay.store.api import Committed, Outcome
 
-_HEX64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 UNDELETABLE: Final = frozenset({KIND_DELETION, KIND_VANISH})
 """Requests: a deletion request has no effect on them (NIP-09, NIP-62)."""
 
@@ -69,7 +68,9 @@ def entitled(event: Event) -> tuple[str, ...]:
     """Return who may have `event` deleted, each once."""
     if event.kind != KIND_GIFT_WRAP:
         return (event.pubkey,)
-    recipients = [tag[1] for tag in event.tags if len(tag) > 1 and tag[0] == "p" and _HEX64(tag[1])]
+    recipients = [
+        tag[1] for tag in event.tags if len(tag) > 1 and tag[0] == "p" and is_hex64(tag[1])
+    ]
     return tuple(dict.fromkeys([event.pubkey, *recipients]))
 
 
@@ -111,7 +112,7 @@ def deletion_request(event: Event) -> DeletionRequest | None:
     for tag in event.tags:
         if len(tag) < 2:
             continue
-        if tag[0] == "e" and _HEX64(tag[1]):
+        if tag[0] == "e" and is_hex64(tag[1]):
             ids[tag[1]] = None
         elif tag[0] == "a" and _is_own_address(tag[1], event.pubkey):
             addresses[tag[1]] = None

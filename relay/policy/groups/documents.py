@@ -21,7 +21,6 @@ from relay.protocol.event import Event, identifier
 from relay.protocol.filters import Filter
 
 _LIST: Final = "group"
-is_hex64: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 """Match an id or a public key."""
 is_address: Final = re.compile(
     r"(0|[1-9][0-9]{0,4}):[0-9a-f]{64}:.{0,512}", flags=re.DOTALL

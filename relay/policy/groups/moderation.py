@@ -13,7 +13,6 @@ from relay.policy.groups.documents import (
     Invite,
     admins_document,
     is_address,
-    is_hex64,
     members_document,
     metadata_document,
     pins_document,
@@ -27,7 +26,7 @@ from relay.policy.groups.state import Group
 from relay.policy.groups.subgroups import demand_all_children, demand_parent, move
 from relay.policy.groups.surroundings import Surroundings
 from relay.policy.ruling import Draft, Ruling
-from relay.protocol.event import Event, expiration
+from relay.protocol.event import Event, expiration, is_hex64
 
 _LONGEST_CODE: Final = 128
 _MOST_DELETED: Final = 100
